@@ -1,0 +1,8 @@
+//! Postroad's API: the custom resources of `postroad.dev` and the configuration that the operator renders from them.
+//!
+//! This crate has no client and no runtime. The operator reads [`v1alpha1`] and writes [`relay_config`]; a relay reads
+//! only [`relay_config`] and builds without the `resources` feature, hence without any Kubernetes type.
+
+pub mod relay_config;
+#[cfg(feature = "resources")]
+pub mod v1alpha1;

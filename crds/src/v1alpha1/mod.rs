@@ -1,0 +1,19 @@
+//! The custom resources, group `postroad.dev`, version `v1alpha1`, all namespaced.
+//!
+//! [`Upstream`] says where mail goes next, [`RelayPool`] which relays accept it and for whom. Field documentation is
+//! user documentation: it becomes `kubectl explain` and the committed YAML beside this crate.
+
+mod condition;
+mod quantity;
+mod reference;
+mod relay_pool;
+mod upstream;
+
+pub use condition::{Conditions, condition};
+pub use quantity::{InvalidQuantity, octets};
+pub use reference::{SecretReference, UpstreamReference};
+pub use relay_pool::*;
+pub use upstream::*;
+
+/// The API group of every resource here.
+pub const GROUP: &str = "postroad.dev";

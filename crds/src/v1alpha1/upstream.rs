@@ -1,0 +1,205 @@
+//! `Upstream`: where mail goes next.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::reference::SecretReference;
+
+/// Where mail goes next: a smarthost, or a sandbox that captures instead of sending.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "postroad.dev",
+    version = "v1alpha1",
+    kind = "Upstream",
+    namespaced,
+    status = "UpstreamStatus",
+    derive = "PartialEq",
+    category = "postroad",
+    doc = "Where mail goes next: an SMTP service that relays it further, or a sandbox that captures it. RelayPools name it in their routes.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.smarthost.host"),
+    printcolumn(
+        name = "Connections",
+        type_ = "integer",
+        json_path = ".spec.connections.maximum",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    cel
+)]
+#[x_kube(validation = Rule::new("has(self.smarthost) != has(self.sandbox)").message("set exactly one of smarthost and sandbox"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamSpec {
+    /// An SMTP service that takes mail for everywhere. Exactly one of `smarthost` and `sandbox` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smarthost: Option<Smarthost>,
+    /// Captures mail inside each relay and sends nothing: for trying things out and for staging. Read what it holds with
+    /// `postroad-relay sandbox` in the relay pod. Exactly one of `smarthost` and `sandbox` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Sandbox>,
+    /// How many sessions are kept and how long each lives.
+    #[serde(default)]
+    pub connections: Connections,
+}
+
+/// An SMTP service that takes mail for everywhere.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.credentials) || self.ports.all(p, p.tls != 'None')")
+        .message("credentials are only sent under TLS: every port needs tls: StartTLS or tls: Implicit")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Smarthost {
+    /// Host name or IP address, for example `email-smtp.eu-west-1.amazonaws.com`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\.?$")
+    )]
+    pub host: String,
+    /// The ports to try, in order of preference: the next one is used when one is blocked or refuses, and the one that
+    /// worked is remembered.
+    #[schemars(length(min = 1, max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
+    pub ports: Vec<UpstreamPort>,
+    /// What is believed of the service's certificate. By default it must carry `host` and chain to a public authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTlsTrust>,
+    /// The user and password to authenticate with. Without it no AUTH is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<UpstreamCredentials>,
+}
+
+/// One port of a smarthost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamPort {
+    /// The TCP port: 587, 2587 and 465 are common.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// How TLS starts: `StartTLS` (always demanded, never downgraded), `Implicit` (from the first octet, as on 465) or
+    /// `None` (clear text; only without credentials).
+    pub tls: UpstreamTls,
+}
+
+/// How TLS starts on a smarthost's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpstreamTls {
+    /// Clear text.
+    None,
+    /// The STARTTLS command (RFC 3207).
+    StartTLS,
+    /// From the first octet (RFC 8314).
+    Implicit,
+}
+
+/// What is believed of a smarthost's certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamTlsTrust {
+    /// A Secret whose key `ca.crt` holds the PEM certificates to trust instead of the public authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_secret_ref: Option<SecretReference>,
+    /// The name the certificate must carry, when it is not `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub server_name: Option<String>,
+}
+
+/// How a relay authenticates to a smarthost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamCredentials {
+    /// A Secret with the keys `username` and `password` (type `kubernetes.io/basic-auth`). A change is used by the next
+    /// session; nothing restarts.
+    pub secret_ref: SecretReference,
+}
+
+/// Captures mail inside each relay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sandbox {
+    /// How many of the newest messages each relay keeps; older ones are removed.
+    #[serde(default = "default_keep_messages")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_messages: i32,
+}
+
+fn default_keep_messages() -> i32 {
+    1000
+}
+
+/// How many sessions an upstream gets and how long each lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Connections {
+    /// Sessions that one RelayPool may have open at once, all its relays together; each relay takes an equal share. At
+    /// least the pool's number of replicas.
+    #[serde(default = "default_maximum")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub maximum: i32,
+    /// Messages after which a session is ended and a new one opened.
+    #[serde(default = "default_messages_per_connection")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_connection: i32,
+    /// Seconds without a message after which a session is ended. Keep it below the service's own timeout.
+    #[serde(default = "default_idle_timeout_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub idle_timeout_seconds: i32,
+    /// Seconds after which a session is ended, however busy. Keep it below the service's own bound.
+    #[serde(default = "default_maximum_age_seconds")]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub maximum_age_seconds: i32,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            maximum: default_maximum(),
+            messages_per_connection: default_messages_per_connection(),
+            idle_timeout_seconds: default_idle_timeout_seconds(),
+            maximum_age_seconds: default_maximum_age_seconds(),
+        }
+    }
+}
+
+fn default_maximum() -> i32 {
+    10
+}
+fn default_messages_per_connection() -> i32 {
+    500
+}
+fn default_idle_timeout_seconds() -> i32 {
+    30
+}
+fn default_maximum_age_seconds() -> i32 {
+    900
+}
+
+/// What the operator observed of an Upstream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamStatus {
+    /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Secret it names exists and has the keys it needs. `Ready`:
+    /// both; RelayPools can use it.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

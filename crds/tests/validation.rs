@@ -1,0 +1,130 @@
+//! What the CEL rules refuse, and that each refusal says what to do.
+
+use postroad_crds::v1alpha1::{RelayPool, Upstream};
+
+const POOL: &str = r"
+apiVersion: postroad.dev/v1alpha1
+kind: RelayPool
+metadata: {name: main, namespace: mail}
+spec:
+  listeners:
+  - {name: smtp, port: 25}
+  - {name: submission, port: 587, tls: Required, authentication: Required}
+  certificate: {secretRef: {name: tls}}
+  clients:
+    identities:
+    - {name: pods, type: Network, network: {cidrs: [10.0.0.0/8]}}
+    - {name: apps, type: Password, password: {usersSecretRef: {name: users}}}
+  routes:
+  - {name: default, upstreamRef: {name: ses}}
+";
+
+const UPSTREAM: &str = r"
+apiVersion: postroad.dev/v1alpha1
+kind: Upstream
+metadata: {name: ses, namespace: mail}
+spec:
+  smarthost:
+    host: smtp.example.com
+    ports: [{port: 587, tls: StartTLS}, {port: 465, tls: Implicit}]
+    credentials: {secretRef: {name: ses}}
+";
+
+fn check_pool(from: &str, to: &str, expected: &str) {
+    assert!(POOL.contains(from), "{from} is not in the example");
+    let pool: RelayPool = serde_yaml::from_str(&POOL.replace(from, to)).unwrap();
+    check(pool.validate_cel().map_err(|errors| format!("{errors:?}")), expected);
+}
+
+fn check_upstream(from: &str, to: &str, expected: &str) {
+    assert!(UPSTREAM.contains(from), "{from} is not in the example");
+    let upstream: Upstream = serde_yaml::from_str(&UPSTREAM.replace(from, to)).unwrap();
+    check(upstream.validate_cel().map_err(|errors| format!("{errors:?}")), expected);
+}
+
+fn check(result: Result<(), String>, expected: &str) {
+    match result {
+        Ok(()) => assert_eq!(expected, "", "nothing was refused"),
+        Err(errors) => {
+            assert!(!expected.is_empty() && errors.contains(expected), "{expected:?} not in {errors}")
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_accepted() {
+    check_pool("name: main", "name: main", "");
+    check_upstream("name: ses", "name: ses", "");
+}
+
+#[test]
+fn tls_without_a_certificate_is_refused() {
+    check_pool("certificate: {secretRef: {name: tls}}", "", "need spec.certificate");
+}
+
+#[test]
+fn authentication_in_the_clear_is_refused() {
+    check_pool(
+        "tls: Required, authentication: Required",
+        "authentication: Required",
+        "authentication needs TLS",
+    );
+}
+
+#[test]
+fn two_listeners_on_one_port_are_refused() {
+    check_pool("port: 587", "port: 25", "a port of its own");
+}
+
+#[test]
+fn an_identity_without_the_part_its_type_names_is_refused() {
+    check_pool("network: {cidrs: [10.0.0.0/8]}", "", "of type Network needs network");
+    check_pool("type: Password", "type: Network", "of type Network needs network");
+}
+
+#[test]
+fn two_kinds_of_storage_are_refused() {
+    check_pool(
+        "routes:",
+        "queue: {storage: {size: 1Gi}, ephemeral: {}}\n  routes:",
+        "at most one of storage and ephemeral",
+    );
+}
+
+#[test]
+fn a_minimum_above_the_maximum_is_refused() {
+    check_pool(
+        "routes:",
+        "queue: {minimumBackoffSeconds: 10, maximumBackoffSeconds: 5}\n  routes:",
+        "must not exceed maximumBackoffSeconds",
+    );
+    check_pool(
+        "routes:",
+        "shutdown: {acceptSeconds: 60, gracePeriodSeconds: 60}\n  routes:",
+        "less than gracePeriodSeconds",
+    );
+}
+
+#[test]
+fn a_name_that_cannot_be_a_service_is_refused() {
+    check_pool("name: main", "name: 1main", "becomes a Service name");
+    check_pool("name: main", &format!("name: {}", "a".repeat(41)), "at most 40 characters");
+}
+
+#[test]
+fn an_upstream_is_a_smarthost_or_a_sandbox() {
+    check_upstream("smarthost:", "sandbox: {}\n  smarthost:", "exactly one of smarthost and sandbox");
+    let neither: Upstream = serde_yaml::from_str(
+        "apiVersion: postroad.dev/v1alpha1\nkind: Upstream\nmetadata: {name: a}\nspec: {}",
+    )
+    .unwrap();
+    check(
+        neither.validate_cel().map_err(|errors| format!("{errors:?}")),
+        "exactly one of smarthost and sandbox",
+    );
+}
+
+#[test]
+fn credentials_in_the_clear_are_refused() {
+    check_upstream("tls: StartTLS", "tls: None", "only sent under TLS");
+}
