@@ -1,0 +1,13 @@
+//! The sending side of SMTP: [`ClientSession`] (RFC 5321 §3 and §4, RFC 1870, 2920, 3207, 4954, 6152).
+//!
+//! Not here: where to connect and when, the TLS handshake, time (the driver measures
+//! [`ClientSession::read_timeout`]), what a reply means for a message.
+
+mod config;
+mod event;
+mod session;
+mod transaction;
+
+pub use config::{ClientConfig, ClientTls, Transaction};
+pub use event::{ClientEvent, RecipientReply, SessionFailure, TransactionCommand, TransactionReplies};
+pub use session::ClientSession;

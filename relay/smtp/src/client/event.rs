@@ -1,0 +1,119 @@
+//! What a client session tells its driver.
+
+use crate::reply::Reply;
+
+/// The next thing for the driver to know or do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// The server is ready for TLS: do the handshake, call `tls_established`. Hand in no octets before that.
+    StartTls,
+    /// The session may take a transaction.
+    Ready,
+    /// The server awaits the content: call `content` with it, piece by piece, then `end_of_content`.
+    SendContent,
+    /// The transaction is over. `Ready` follows when the session may take the next one, else `Closed`.
+    Done(TransactionReplies),
+    /// The session is of no further use; a transaction that was running has no other outcome than this. `Closed` follows.
+    Failed(SessionFailure),
+    /// Write the output, close the connection. The last event.
+    Closed,
+}
+
+/// How a transaction ended, recipient by recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionReplies {
+    /// One entry per recipient, in the order of [`Transaction::recipients`](super::Transaction::recipients).
+    pub recipients: Vec<RecipientReply>,
+    /// Whether the session goes on (after RSET where that is needed). False after 421 or a surprise.
+    pub reusable: bool,
+}
+
+/// The reply that decided a recipient's fate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientReply {
+    /// The reply.
+    pub reply: Reply,
+    /// The command it answered.
+    pub command: TransactionCommand,
+}
+
+impl RecipientReply {
+    /// Whether the server took responsibility for this recipient (RFC 5321 §4.2.5).
+    pub fn is_delivered(&self) -> bool {
+        self.command == TransactionCommand::Content && self.reply.is_completion()
+    }
+}
+
+/// The commands of a mail transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransactionCommand {
+    /// MAIL: the reply holds for every recipient.
+    Mail,
+    /// This recipient's RCPT.
+    Recipient,
+    /// DATA: the reply holds for every recipient accepted before.
+    Data,
+    /// The content up to its final dot: the reply holds for every recipient accepted before.
+    Content,
+}
+
+/// Why a session is of no further use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFailure {
+    /// The greeting was not 220.
+    #[error("the server refused the session in its greeting: {0}")]
+    Greeting(Reply),
+    /// EHLO, and HELO after a 5yz to EHLO, were refused.
+    #[error("the server refused EHLO: {0}")]
+    Ehlo(Reply),
+    /// TLS is required and STARTTLS is not offered.
+    #[error("the server does not offer STARTTLS; nothing was sent in clear")]
+    TlsNotOffered,
+    /// STARTTLS was refused.
+    #[error("the server refused STARTTLS: {0}")]
+    StartTls(Reply),
+    /// The server offers no AUTH mechanism this crate speaks; the mechanisms it offers.
+    #[error("the server offers neither AUTH PLAIN nor AUTH LOGIN; it offers: {}", offered(.0))]
+    NoCommonMechanism(Vec<String>),
+    /// The server refused the credentials.
+    #[error("the server refused the credentials: {0}")]
+    Authentication(Reply),
+    /// The server does not follow the protocol, or the driver did not.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// 421 while no command was outstanding, or in answer to RSET.
+    #[error("the server closed the session: {0}")]
+    Unexpected421(Reply),
+    /// The connection broke.
+    #[error("the connection was lost{}: {why}", if *.ambiguous { " after the final dot; the message may have been delivered" } else { "" })]
+    Lost {
+        /// Whether the final dot had been put out for at least one accepted recipient and no reply had arrived: the
+        /// message may or may not have been delivered.
+        ambiguous: bool,
+        /// What happened to the connection.
+        why: String,
+    },
+}
+
+impl SessionFailure {
+    /// Whether the running transaction's message may have been delivered all the same.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Lost { ambiguous: true, .. })
+    }
+
+    /// The reply that caused the failure, if one did.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Greeting(reply)
+            | Self::Ehlo(reply)
+            | Self::StartTls(reply)
+            | Self::Authentication(reply)
+            | Self::Unexpected421(reply) => Some(reply),
+            Self::TlsNotOffered | Self::NoCommonMechanism(_) | Self::Protocol(_) | Self::Lost { .. } => None,
+        }
+    }
+}
+
+fn offered(mechanisms: &[String]) -> String {
+    if mechanisms.is_empty() { "none".to_owned() } else { mechanisms.join(" ") }
+}

@@ -1,0 +1,43 @@
+//! SMTP as state machines: no IO, no clock, no DNS, no TLS, no task.
+//!
+//! [`ServerSession`] and [`ClientSession`] are fed with the octets a peer sent and hand back events to act upon and
+//! octets to write. A driver owns the socket, the TLS handshake and the timers. Any split of the same input gives
+//! the same events and the same output (content may be cut into other slices).
+//!
+//! | file | subject | specification |
+//! |---|---|---|
+//! | [`address`] | mailboxes and paths | RFC 5321 §4.1.2 |
+//! | [`parameter`] | MAIL and RCPT parameters | RFC 1870, RFC 6152, RFC 4954 §5 |
+//! | [`command`] | command lines | RFC 5321 §4.1.1 |
+//! | [`reply`] | replies, their encoding and reading | RFC 5321 §4.2, RFC 2034, RFC 3463 |
+//! | [`extension`] | what a server offers in its EHLO reply | RFC 5321 §4.1.1.1 |
+//! | [`mod@line`] | command lines out of octets, strict CRLF | RFC 5321 §2.3.8 |
+//! | [`data`] | mail data: transparency, strict CRLF, size | RFC 5321 §4.5.2 |
+//! | [`auth`] | SASL PLAIN and LOGIN | RFC 4954, RFC 4616 |
+//! | [`server`] | the receiving session | RFC 5321 §3, §4.1.4 |
+//! | [`client`] | the sending session | RFC 5321 §3, RFC 2920 |
+//!
+//! Not here: SMTPUTF8 (a non-ASCII address is refused with 553 5.6.7), CHUNKING, DSN parameters, conversion of 8-bit
+//! content.
+
+pub mod address;
+pub mod auth;
+pub mod client;
+pub mod command;
+pub mod data;
+pub mod extension;
+pub mod line;
+pub mod parameter;
+pub mod reply;
+pub mod server;
+
+pub use address::{AddressError, ForwardPath, Mailbox, ReversePath};
+pub use auth::{Mechanism, PlainCredentials};
+pub use client::{
+    ClientConfig, ClientEvent, ClientSession, ClientTls, RecipientReply, SessionFailure, Transaction,
+    TransactionCommand, TransactionReplies,
+};
+pub use extension::Extensions;
+pub use parameter::Body;
+pub use reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyError, ReplyReader, Severity};
+pub use server::{AuthOffer, Event, ServerConfig, ServerSession, ServerTimeouts, TlsOffer};

@@ -1,0 +1,22 @@
+//! The receiving side of SMTP: [`ServerSession`] (RFC 5321 §3 and §4, RFC 1870, 2034, 2920, 3207, 4954, 6152).
+//!
+//! | file | subject |
+//! |---|---|
+//! | `config` | what a session is made with |
+//! | `event` | what the driver is asked to do |
+//! | `state` | what is known about the peer and its mail transaction |
+//! | `decide` | command + state → what follows (pure) |
+//! | `session` | octets in, events and octets out |
+//!
+//! Not here: who may send what to whom (the driver answers the events), time (the driver measures
+//! [`ServerSession::read_timeout`]), the TLS handshake.
+
+mod config;
+mod decide;
+mod event;
+mod session;
+mod state;
+
+pub use config::{AuthOffer, ServerConfig, ServerTimeouts, TlsOffer};
+pub use event::Event;
+pub use session::ServerSession;

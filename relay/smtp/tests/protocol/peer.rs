@@ -1,0 +1,70 @@
+//! A driver for a server session that answers at once, by what the addresses say.
+
+use smtp_protocol::{Event, Mailbox, Reply, ServerSession, auth};
+
+/// The one user there is.
+pub(crate) const USER: (&str, &str) = ("alice", "s3cret");
+
+/// What a session's driver saw: events as text, content joined, messages accepted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) events: Vec<String>,
+    pub(crate) messages: Vec<Vec<u8>>,
+    pub(crate) content: Vec<u8>,
+}
+
+impl Seen {
+    /// Performs and answers everything the session asks for.
+    pub(crate) fn drive(&mut self, session: &mut ServerSession) {
+        while let Some(event) = session.poll() {
+            if let Some(reply) = self.perform(event) {
+                session.respond(reply);
+            }
+        }
+    }
+
+    fn perform(&mut self, event: Event) -> Option<Reply> {
+        match &event {
+            Event::Content(slice) => {
+                assert!(!slice.is_empty(), "an empty slice is no event");
+                self.content.extend_from_slice(slice);
+                return None;
+            }
+            Event::EndOfContent => self.messages.push(std::mem::take(&mut self.content)),
+            Event::Abort => self.content.clear(),
+            _ => {}
+        }
+        self.events.push(format!("{event:?}"));
+        match event {
+            Event::Authenticate(given) if (given.username(), given.password()) == USER => {
+                Some(Reply::new(235, (2, 7, 0), "Authentication successful"))
+            }
+            Event::Authenticate(_) => Some(auth::authentication_failed()),
+            Event::Mail { reverse_path, .. } => Some(verdict(reverse_path.mailbox(), "sender")),
+            Event::Recipient { forward_path } => Some(verdict(forward_path.mailbox(), "recipient")),
+            Event::Data => Some(Reply::bare(354, "Start mail input; end with <CRLF>.<CRLF>")),
+            Event::EndOfContent => Some(self.keep()),
+            Event::StartTls | Event::Content(_) | Event::Abort | Event::Closed => None,
+        }
+    }
+
+    fn keep(&mut self) -> Reply {
+        let size = self.messages.last().map_or(0, Vec::len);
+        let refused = self.messages.last().is_some_and(|message| message.starts_with(b"Subject: full\r\n"));
+        if refused {
+            self.messages.pop();
+            return Reply::new(452, (4, 3, 1), "Spool is full");
+        }
+        Reply::new(250, (2, 0, 0), format!("Kept {size} octets"))
+    }
+}
+
+/// Mailboxes beginning with `refused` and `later` are refused for good and for now, `busy` closes the session.
+fn verdict(mailbox: Option<&Mailbox>, what: &str) -> Reply {
+    match mailbox.map_or("", Mailbox::local_part) {
+        "refused" => Reply::new(550, (5, 7, 1), format!("No such {what}")),
+        "later" => Reply::new(451, (4, 7, 1), format!("Not this {what} now")),
+        "busy" => Reply::new(421, (4, 3, 2), "Busy"),
+        _ => Reply::new(250, (2, 1, 0), format!("{what} OK")),
+    }
+}

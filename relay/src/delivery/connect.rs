@@ -1,0 +1,117 @@
+//! Opening a session: the upstream's ports in their order, TCP, TLS, greeting, EHLO, AUTH.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use smtp_protocol::{ClientConfig, ClientTls, SessionFailure};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::connection::{BoxedStream, Connection, Tls};
+use crate::config::{SmarthostPolicy, UpstreamPort, UpstreamTls};
+
+/// A blocked port often answers nothing at all; the next one is tried after this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which of an upstream's ports worked last, so that the next session begins with it. Shared by the sessions of a lane.
+#[derive(Debug, Default)]
+pub struct PortMemory(AtomicUsize);
+
+/// Why no session could be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No port could be reached, or none spoke SMTP under the TLS asked for. One reason per port.
+    #[error("no port could be used: {}", .0.join("; "))]
+    Unreachable(Vec<String>),
+    /// The upstream was reached and declined: too many connections, say, or wrong credentials.
+    #[error("{0}")]
+    Declined(String),
+}
+
+/// Opens a session with a smarthost, beginning with the port that worked last.
+///
+/// # Errors
+/// When the upstream declines, or after every port has failed.
+pub(super) async fn open(
+    upstream: &SmarthostPolicy,
+    ehlo_name: &str,
+    memory: &PortMemory,
+) -> Result<Connection, OpenError> {
+    let preferred = memory.0.load(Ordering::Relaxed) % upstream.ports.len();
+    let order =
+        std::iter::once(preferred).chain((0..upstream.ports.len()).filter(|&index| index != preferred));
+    let mut reasons = Vec::new();
+    for index in order {
+        let port = &upstream.ports[index];
+        match open_port(upstream, port, ehlo_name).await {
+            Ok(connection) => {
+                memory.0.store(index, Ordering::Relaxed);
+                return Ok(connection);
+            }
+            Err(PortError::Declined(failure)) => {
+                return Err(OpenError::Declined(format!("port {}: {failure}", port.port)));
+            }
+            Err(PortError::Unusable(reason)) => reasons.push(format!("port {}: {reason}", port.port)),
+        }
+    }
+    Err(OpenError::Unreachable(reasons))
+}
+
+enum PortError {
+    Unusable(String),
+    Declined(SessionFailure),
+}
+
+impl PortError {
+    fn unusable(error: impl fmt::Display) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+async fn open_port(
+    upstream: &SmarthostPolicy,
+    port: &UpstreamPort,
+    ehlo_name: &str,
+) -> Result<Connection, PortError> {
+    let connect = TcpStream::connect((upstream.host.as_str(), port.port));
+    let stream = within(CONNECT_TIMEOUT, "connecting", connect).await.map_err(PortError::unusable)?;
+    let _ = stream.set_nodelay(true);
+    let tls = Tls { connector: TlsConnector::from(upstream.tls.clone()), name: upstream.server_name.clone() };
+    let (stream, mode): (BoxedStream, ClientTls) = match port.tls {
+        UpstreamTls::None => (Box::new(stream), ClientTls::None),
+        UpstreamTls::StartTLS => (Box::new(stream), ClientTls::StartTls),
+        UpstreamTls::Implicit => {
+            (tls.handshake(Box::new(stream)).await.map_err(PortError::unusable)?, ClientTls::Implicit)
+        }
+    };
+    let config = ClientConfig {
+        ehlo_name: ehlo_name.to_owned(),
+        tls: mode,
+        credentials: upstream.credentials.clone(),
+    };
+    Connection::establish(stream, config, Some(tls)).await.map_err(|failure| match failure {
+        SessionFailure::Greeting(_)
+        | SessionFailure::Ehlo(_)
+        | SessionFailure::Authentication(_)
+        | SessionFailure::NoCommonMechanism(_)
+        | SessionFailure::Unexpected421(_) => PortError::Declined(failure),
+        SessionFailure::TlsNotOffered
+        | SessionFailure::StartTls(_)
+        | SessionFailure::Protocol(_)
+        | SessionFailure::Lost { .. } => PortError::unusable(failure),
+    })
+}
+
+async fn within<T>(
+    limit: Duration,
+    doing: &str,
+    operation: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match timeout(limit, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("{doing} took more than {limit:?}"))),
+    }
+}

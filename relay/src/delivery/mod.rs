@@ -1,0 +1,66 @@
+//! Hops 7 and 8: carry messages over sessions with an upstream and say how that went.
+//!
+//! A [`session`](run) is a task with one connection that takes jobs until it is retired; [`outcome`] turns the upstream's
+//! replies into fates. Which job goes to which session, and when one is opened, is dispatch's to decide: it alone calls this
+//! module, through [`run`], a channel of [`Job`]s and a channel of [`Report`]s.
+
+mod connect;
+mod connection;
+pub mod outcome;
+mod session;
+
+pub use connect::{OpenError, PortMemory};
+pub use outcome::Fate;
+pub use session::{Session, run};
+
+use std::sync::Arc;
+
+use crate::message::MessageId;
+use crate::spool::SpoolError;
+
+/// Names a session within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// Some recipients of one message, to be delivered in one mail transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The message.
+    pub id: MessageId,
+    /// Indices into the envelope's recipients; at least one.
+    pub recipients: Arc<[usize]>,
+    /// Sessions that broke under this job, so that one message cannot break them for ever.
+    pub broken_sessions: u8,
+}
+
+/// What a session tells dispatch.
+#[derive(Debug)]
+pub enum Report {
+    /// The connection stands and is authenticated: the session takes its first job.
+    Opened,
+    /// It could not be opened; the session is over.
+    NotOpened(OpenError),
+    /// The job is over. The session takes the next one unless [`Report::Closed`] follows.
+    Finished {
+        /// The job.
+        job: Job,
+        /// One fate per recipient of the job, in its order.
+        fates: Vec<Fate>,
+    },
+    /// Nothing was delivered and nothing was decided: the job is to be tried again on another session.
+    Returned {
+        /// The job.
+        job: Job,
+        /// What happened to the connection under it; `None` when the session had not begun with the job.
+        fault: Option<String>,
+    },
+    /// The message cannot be read from the spool.
+    Unreadable {
+        /// The job.
+        job: Job,
+        /// Why.
+        error: SpoolError,
+    },
+    /// The session is over.
+    Closed,
+}

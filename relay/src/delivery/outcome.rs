@@ -1,0 +1,98 @@
+//! An upstream's reply to one recipient, turned into that recipient's fate. Pure.
+
+use smtp_protocol::{RecipientReply, Reply, TransactionReplies};
+
+/// What became of one recipient in one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The upstream took responsibility (RFC 5321 §4.2.5).
+    Delivered,
+    /// Not now; the text says why.
+    Deferred(String),
+    /// Never; the reply says why.
+    Refused(Reply),
+}
+
+/// How the transaction as a whole is to be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// One fate per recipient.
+    Decided(Vec<Fate>),
+    /// The upstream closed the session instead of deciding: the message itself was not judged.
+    SessionClosed(Reply),
+}
+
+/// Service not available, closing transmission channel (RFC 5321 §4.2.3).
+const CLOSING: u16 = 421;
+/// Replies to mail commands that are about the session's credentials, not about the message (RFC 4954 §6).
+const ABOUT_CREDENTIALS: [u16; 5] = [530, 534, 535, 538, 454];
+
+/// Judges the replies of one transaction.
+#[must_use]
+pub fn judge(replies: &TransactionReplies) -> Outcome {
+    let closing = |recipient: &RecipientReply| recipient.reply.code.value() == CLOSING;
+    let closed = replies.recipients.iter().find(|recipient| closing(recipient));
+    match closed {
+        Some(first) if replies.recipients.iter().all(closing) => Outcome::SessionClosed(first.reply.clone()),
+        _ => Outcome::Decided(replies.recipients.iter().map(fate).collect()),
+    }
+}
+
+fn fate(recipient: &RecipientReply) -> Fate {
+    if recipient.is_delivered() {
+        return Fate::Delivered;
+    }
+    let about_credentials = ABOUT_CREDENTIALS.contains(&recipient.reply.code.value());
+    if recipient.reply.is_permanent() && !about_credentials {
+        return Fate::Refused(recipient.reply.clone());
+    }
+    Fate::Deferred(format!("the upstream answered {:?}: {}", recipient.command, recipient.reply))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smtp_protocol::TransactionCommand::{self, Content, Mail, Recipient};
+
+    fn reply(code: u16, command: TransactionCommand) -> RecipientReply {
+        RecipientReply { reply: Reply::bare(code, "text"), command }
+    }
+
+    fn check(replies: Vec<RecipientReply>, expected: &str) {
+        let outcome = match judge(&TransactionReplies { recipients: replies, reusable: true }) {
+            Outcome::SessionClosed(_) => "closed".to_owned(),
+            Outcome::Decided(fates) => fates
+                .iter()
+                .map(|fate| match fate {
+                    Fate::Delivered => 'd',
+                    Fate::Deferred(_) => 'l',
+                    Fate::Refused(_) => 'r',
+                })
+                .collect(),
+        };
+        assert_eq!(outcome, expected);
+    }
+
+    #[test]
+    fn each_recipient_has_its_own_fate() {
+        check(vec![reply(250, Content), reply(550, Recipient), reply(451, Recipient)], "drl");
+        check(vec![reply(554, Content), reply(552, Content)], "rr");
+    }
+
+    #[test]
+    fn a_session_that_is_closed_judges_no_message() {
+        check(vec![reply(421, Mail), reply(421, Mail)], "closed");
+        check(vec![reply(550, Recipient), reply(421, Content)], "rl");
+    }
+
+    #[test]
+    fn a_reply_about_credentials_bounces_nothing() {
+        check(vec![reply(530, Mail)], "l");
+        check(vec![reply(454, Content)], "l");
+    }
+
+    #[test]
+    fn a_positive_reply_to_rcpt_alone_is_no_delivery() {
+        check(vec![reply(250, Recipient)], "l");
+    }
+}

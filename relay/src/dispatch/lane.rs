@@ -1,0 +1,314 @@
+//! One upstream's jobs and sessions: which job goes to which session, and when a session is opened or retired.
+//!
+//! Pure: events in, [`Action`]s out, time passed in. The driver is [`dispatch`](super).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::UpstreamPolicy;
+use crate::delivery::{Job, SessionId};
+
+/// The first wait after a session could not be opened; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Give the job to the session.
+    Assign(SessionId, Job),
+    /// Open a session and name it by [`Lane::opening`].
+    Open,
+    /// Take no more jobs to the session and let it say QUIT.
+    Retire(SessionId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionState {
+    Opening,
+    Idle,
+    Busy,
+    /// Takes no more jobs, yet still counts for the upstream.
+    Retiring,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: SessionState,
+    /// Made for a configuration that is no longer in force.
+    stale: bool,
+}
+
+/// After failures to open a session no other is opened before this.
+#[derive(Debug, Default)]
+struct Gate {
+    failures: u32,
+    closed_until: Option<Instant>,
+    /// Why, for people.
+    reason: Option<String>,
+}
+
+/// One upstream's jobs and sessions.
+#[derive(Debug)]
+pub(super) struct Lane {
+    upstream: Arc<UpstreamPolicy>,
+    share: usize,
+    ready: VecDeque<Job>,
+    sessions: BTreeMap<SessionId, Held>,
+    gate: Gate,
+}
+
+impl Lane {
+    pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize) -> Self {
+        Self { upstream, share, ready: VecDeque::new(), sessions: BTreeMap::new(), gate: Gate::default() }
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<UpstreamPolicy> {
+        &self.upstream
+    }
+
+    /// Puts another configuration in force. Sessions that it would have made differently are retired when they are idle,
+    /// and the gate opens, because what kept it closed may have been mended.
+    pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize) {
+        if !self.upstream.same_sessions(&upstream) {
+            self.gate = Gate::default();
+            self.sessions.values_mut().for_each(|session| session.stale = true);
+        }
+        self.upstream = upstream;
+        self.share = share;
+    }
+
+    pub(super) fn push(&mut self, job: Job) {
+        self.ready.push_back(job);
+    }
+
+    /// Puts a job that was not begun back at the head.
+    pub(super) fn push_front(&mut self, job: Job) {
+        self.ready.push_front(job);
+    }
+
+    pub(super) fn take_ready(&mut self) -> VecDeque<Job> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Removes the ready jobs for which `expired` holds, while no session can be opened to try them.
+    pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<Job> {
+        if self.gate.closed_until.is_none() {
+            return Vec::new();
+        }
+        let (expired, kept): (Vec<_>, VecDeque<_>) = partition(std::mem::take(&mut self.ready), expired);
+        self.ready = kept;
+        expired
+    }
+
+    /// Why no session can be opened, if none can.
+    pub(super) fn obstacle(&self) -> Option<&str> {
+        self.gate.reason.as_deref()
+    }
+
+    pub(super) fn opening(&mut self, id: SessionId) {
+        self.sessions.insert(id, Held { state: SessionState::Opening, stale: false });
+    }
+
+    /// The session stands. Returns whether it is the first after failures.
+    pub(super) fn opened(&mut self, id: SessionId) -> bool {
+        self.set(id, SessionState::Idle);
+        std::mem::take(&mut self.gate).failures > 0
+    }
+
+    /// The session could not be opened. Returns whether this is news: the first failure, or one for another reason.
+    pub(super) fn not_opened(&mut self, id: SessionId, reason: String, now: Instant) -> bool {
+        self.sessions.remove(&id);
+        let wait = FIRST_WAIT.saturating_mul(1 << self.gate.failures.min(6)).min(LONGEST_WAIT);
+        self.gate.failures += 1;
+        self.gate.closed_until = Some(now + wait);
+        self.gate.reason.replace(reason.clone()).as_ref() != Some(&reason)
+    }
+
+    pub(super) fn idle(&mut self, id: SessionId) {
+        self.set(id, SessionState::Idle);
+    }
+
+    /// The session ends by itself and takes no more jobs.
+    pub(super) fn retiring(&mut self, id: SessionId) {
+        self.set(id, SessionState::Retiring);
+    }
+
+    pub(super) fn closed(&mut self, id: SessionId) {
+        self.sessions.remove(&id);
+    }
+
+    fn set(&mut self, id: SessionId, state: SessionState) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.state = state;
+        }
+    }
+
+    pub(super) fn open_sessions(&self) -> usize {
+        self.sessions.values().filter(|session| session.state != SessionState::Opening).count()
+    }
+
+    pub(super) fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    pub(super) fn has_busy_sessions(&self) -> bool {
+        self.sessions.values().any(|session| session.state == SessionState::Busy)
+    }
+
+    /// When the gate opens, if jobs wait behind it.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.gate.closed_until.filter(|_| !self.ready.is_empty())
+    }
+
+    /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
+    pub(super) fn next_action(&mut self, now: Instant) -> Option<Action> {
+        if let Some(id) = self.surplus() {
+            self.set(id, SessionState::Retiring);
+            return Some(Action::Retire(id));
+        }
+        if self.ready.is_empty() {
+            return None;
+        }
+        if let Some(id) = self.idle_session() {
+            let job = self.ready.pop_front()?;
+            self.set(id, SessionState::Busy);
+            return Some(Action::Assign(id, job));
+        }
+        let opening = self.sessions.values().filter(|session| session.state == SessionState::Opening).count();
+        let open = self.gate.closed_until.is_none_or(|until| until <= now);
+        // While the upstream is not known to be back, one session tries.
+        let wanted = if self.gate.failures > 0 { 1 } else { self.ready.len() };
+        (open && opening < wanted && self.sessions.len() < self.share).then_some(Action::Open)
+    }
+
+    /// An idle session that is one too many or was made for another configuration.
+    fn surplus(&self) -> Option<SessionId> {
+        let remaining = self.sessions.values().filter(|held| held.state != SessionState::Retiring).count();
+        let too_many = remaining > self.share;
+        let surplus = |held: &Held| held.state == SessionState::Idle && (held.stale || too_many);
+        self.sessions.iter().find(|(_, held)| surplus(held)).map(|(id, _)| *id)
+    }
+
+    /// The newest, so that what a lull leaves over is idle long enough to be retired.
+    fn idle_session(&self) -> Option<SessionId> {
+        self.sessions.iter().rev().find(|(_, held)| held.state == SessionState::Idle).map(|(id, _)| *id)
+    }
+}
+
+fn partition(jobs: VecDeque<Job>, wanted: impl Fn(&Job) -> bool) -> (Vec<Job>, VecDeque<Job>) {
+    let (mut chosen, mut others) = (Vec::new(), VecDeque::with_capacity(jobs.len()));
+    for job in jobs {
+        if wanted(&job) { chosen.push(job) } else { others.push_back(job) }
+    }
+    (chosen, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Policy;
+    use crate::message::MessageId;
+    use postroad_crds::relay_config::RelayConfig;
+
+    fn upstream(keep: u32) -> Arc<UpstreamPolicy> {
+        let config = RelayConfig::from_yaml(&format!(
+            "version: relay-config.postroad.dev/v1
+pool: {{namespace: mail, name: main}}
+replicas: 1
+hostname: relay.example
+listeners: [{{name: smtp, address: '127.0.0.1:0', tls: None, authentication: None}}]
+identities: []
+routes: []
+upstreams:
+- name: box
+  destination: {{sandbox: {{keepMessages: {keep}}}}}
+  connections: {{maximum: 2, messagesPerConnection: 10, idleTimeoutSeconds: 30, maximumAgeSeconds: 900}}
+queue: {{expireAfterSeconds: 60, minimumBackoffSeconds: 1, maximumBackoffSeconds: 2, maximumBytes: 1000000}}
+limits: {{messageBytes: 1000, recipientsPerMessage: 10, connections: 10, connectionsPerClient: 10}}
+shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
+"
+        ))
+        .unwrap();
+        Policy::compile(&config).unwrap().upstreams["box"].clone()
+    }
+
+    fn job(number: u128) -> Job {
+        Job { id: MessageId(number), recipients: Arc::from([0]), broken_sessions: 0 }
+    }
+
+    /// Names what the lane wants done until it wants nothing, opening sessions as it asks.
+    fn actions(lane: &mut Lane, now: Instant) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Some(action) = lane.next_action(now) {
+            names.push(match action {
+                Action::Assign(session, job) => format!("job {} to {}", job.id.0, session.0),
+                Action::Retire(session) => format!("retire {}", session.0),
+                Action::Open => {
+                    let id = SessionId(lane.sessions.len() as u64);
+                    lane.opening(id);
+                    format!("open {}", id.0)
+                }
+            });
+        }
+        names
+    }
+
+    #[test]
+    fn sessions_are_opened_for_waiting_jobs_up_to_the_share() {
+        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=5).for_each(|number| lane.push(job(number)));
+        assert_eq!(actions(&mut lane, now), ["open 0", "open 1"]);
+        lane.opened(SessionId(0));
+        assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
+        lane.idle(SessionId(0));
+        assert_eq!(actions(&mut lane, now), ["job 2 to 0"], "an open session serves the next job");
+    }
+
+    #[test]
+    fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_intervals() {
+        let (mut lane, start) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=5).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, start);
+        assert!(lane.not_opened(SessionId(0), "refused".into(), start), "the first failure is news");
+        assert!(!lane.not_opened(SessionId(1), "refused".into(), start), "the same again is not");
+        assert_eq!(actions(&mut lane, start), Vec::<String>::new());
+        let later = lane.wake_at().unwrap();
+        assert_eq!(later - start, 2 * FIRST_WAIT);
+        assert_eq!(actions(&mut lane, later), ["open 0"]);
+        assert!(lane.opened(SessionId(0)), "it is back");
+        assert_eq!(actions(&mut lane, later), ["job 1 to 0", "open 1"]);
+    }
+
+    #[test]
+    fn sessions_of_an_older_configuration_are_retired_when_they_are_idle() {
+        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=2).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, now);
+        lane.opened(SessionId(0));
+        lane.opened(SessionId(1));
+        assert_eq!(actions(&mut lane, now).len(), 2);
+        lane.idle(SessionId(0));
+        lane.reconfigure(upstream(2), 2);
+        lane.push(job(3));
+        assert_eq!(actions(&mut lane, now), ["retire 0"], "no third session while the first still counts");
+        lane.closed(SessionId(0));
+        assert_eq!(actions(&mut lane, now), ["open 1"]);
+    }
+
+    #[test]
+    fn a_smaller_share_retires_the_surplus() {
+        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=2).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, now);
+        lane.opened(SessionId(0));
+        lane.opened(SessionId(1));
+        actions(&mut lane, now);
+        lane.idle(SessionId(0));
+        lane.idle(SessionId(1));
+        lane.reconfigure(upstream(1), 1);
+        assert_eq!(actions(&mut lane, now), ["retire 0"]);
+    }
+}

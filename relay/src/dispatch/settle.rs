@@ -1,0 +1,128 @@
+//! Carries out a [`settlement`](super::settlement) decision: one atomic change of the spool that ends or reschedules the
+//! message and, where its sender must be told, accepts the notification in the same instant.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::settlement::{self, Counts, Decision, Rules};
+use crate::config::Policy;
+use crate::delivery::Fate;
+use crate::dsn::{self, Failure};
+use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+use crate::spool::{Settlement, Spool, SpoolError};
+use crate::submission::Accepted;
+
+/// How much of a message's beginning is searched for its header section.
+const HEADER_SECTION: usize = 64 * 1024;
+
+/// The fates of one part of a message, to be settled.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) id: MessageId,
+    /// Recipient index and fate.
+    pub(super) fates: Vec<(usize, Fate)>,
+    /// Whether no other part of the message is being attempted.
+    pub(super) last: bool,
+}
+
+/// What is on stable storage now.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) id: MessageId,
+    pub(super) last: bool,
+    /// When the message is due again; `None` when it is done.
+    pub(super) due_at: Option<Timestamp>,
+    /// The notification to its sender, now a message of its own.
+    pub(super) notification: Option<Accepted>,
+    pub(super) counts: Counts,
+}
+
+/// Settles. Durable when it returns.
+///
+/// # Errors
+/// When the message cannot be read or the spool takes no change; nothing has changed then.
+pub(super) async fn settle(
+    spool: &Spool,
+    policy: &Policy,
+    unsettled: Unsettled,
+) -> Result<Settled, SpoolError> {
+    let stored = spool.load(unsettled.id).await?;
+    let now = SystemTime::now();
+    let rules = Rules {
+        retry: policy.retry,
+        expire_after: policy.expire_after,
+        now: Timestamp::from(now),
+        jitter: rand::random(),
+    };
+    let decision =
+        settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
+    let notification = notification(spool, policy, &stored.envelope, &decision.failures, now).await;
+    let accept: Vec<_> = notification.iter().cloned().collect();
+    let Decision { state, counts, .. } = decision;
+    let due_at = state.as_ref().map(|state| state.due_at);
+    spool.settle(Settlement { id: unsettled.id, state, accept }).await?;
+    let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
+    Ok(Settled { id: unsettled.id, last: unsettled.last, due_at, notification: accepted, counts })
+}
+
+/// The message that tells the sender, unless there is nothing to tell or nobody to tell it to.
+async fn notification(
+    spool: &Spool,
+    policy: &Policy,
+    envelope: &Envelope,
+    failures: &[Failure],
+    now: SystemTime,
+) -> Option<(Envelope, DeliveryState, Bytes)> {
+    for failure in failures {
+        tracing::warn!(id = %envelope.id, recipient = failure.recipient, reason = ?failure.reason, "undeliverable");
+    }
+    if failures.is_empty() || envelope.reverse_path.is_empty() {
+        return None;
+    }
+    let accepted_at = Timestamp::from(now);
+    let id = MessageId::new(accepted_at, rand::random());
+    let header_section = header_section(spool, envelope.id).await;
+    let report = dsn::Report {
+        envelope,
+        header_section: &header_section,
+        failures,
+        hostname: &policy.hostname,
+        id,
+        now,
+    };
+    match dsn::compose(&report) {
+        Ok(content) => {
+            let notification = Envelope {
+                id,
+                reverse_path: String::new(),
+                recipients: vec![envelope.reverse_path.clone()],
+                eight_bit: false,
+                size: content.len() as u64,
+                accepted_at,
+                identity: None,
+            };
+            Some((notification, DeliveryState::new(1, accepted_at), Bytes::from(content)))
+        }
+        Err(error) => {
+            tracing::error!(id = %envelope.id, %error, "the sender cannot be told");
+            None
+        }
+    }
+}
+
+/// The beginning of the content; what cannot be read is left out of the notification.
+async fn header_section(spool: &Spool, id: MessageId) -> Vec<u8> {
+    let mut section = Vec::new();
+    let Ok(mut content) = spool.content(id) else { return section };
+    while section.len() < HEADER_SECTION {
+        match content.next().await {
+            Ok(Some(chunk)) => {
+                section.extend_from_slice(&chunk[..chunk.len().min(HEADER_SECTION - section.len())])
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    section
+}

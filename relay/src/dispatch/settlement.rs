@@ -1,0 +1,146 @@
+//! What an attempt's fates mean for the message: its next state, when it is due again, whether its sender must be told.
+//!
+//! Pure; the driver stores the decision and sends the notification.
+
+use std::time::Duration;
+
+use crate::delivery::Fate;
+use crate::dsn::{Failure, Reason};
+use crate::message::{DeliveryState, Envelope, RecipientState, Timestamp};
+use crate::queue::schedule::{self, RetryPolicy};
+
+/// The rules that apply at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) retry: RetryPolicy,
+    pub(super) expire_after: Duration,
+    pub(super) now: Timestamp,
+    /// A random number in 0..1 that spreads retries.
+    pub(super) jitter: f64,
+}
+
+/// What is to be stored and told.
+#[derive(Debug, PartialEq)]
+pub(super) struct Decision {
+    /// The message's state from now on; `None`: every recipient's fate is known, the message goes.
+    pub(super) state: Option<DeliveryState>,
+    /// Recipients that will not get the message, for the notification to the sender.
+    pub(super) failures: Vec<Failure>,
+    /// How many recipients of this attempt had which fate.
+    pub(super) counts: Counts,
+}
+
+/// Recipients by fate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) delivered: u64,
+    pub(super) deferred: u64,
+    pub(super) failed: u64,
+    pub(super) expired: u64,
+}
+
+/// Applies `fates` (recipient index and fate) to the state. `last` says that no other part of this message is being
+/// attempted, so that a remaining recipient gets its next attempt scheduled.
+pub(super) fn decide(
+    envelope: &Envelope,
+    mut state: DeliveryState,
+    fates: &[(usize, Fate)],
+    last: bool,
+    rules: &Rules,
+) -> Decision {
+    let expired = schedule::expired(envelope.accepted_at, rules.expire_after, rules.now);
+    let mut failures = Vec::new();
+    let mut counts = Counts::default();
+    for (index, fate) in fates {
+        let (Some(recipient), Some(address)) =
+            (state.recipients.get_mut(*index), envelope.recipients.get(*index))
+        else {
+            continue;
+        };
+        let failure = |reason| Failure { recipient: address.clone(), reason };
+        match fate {
+            Fate::Delivered => {
+                *recipient = RecipientState::Delivered;
+                counts.delivered += 1;
+            }
+            Fate::Refused(reply) => {
+                *recipient = RecipientState::Failed;
+                counts.failed += 1;
+                failures.push(failure(Reason::Refused(reply.clone())));
+            }
+            Fate::Deferred(obstacle) if expired => {
+                *recipient = RecipientState::Expired;
+                counts.expired += 1;
+                failures.push(failure(Reason::Expired(obstacle.clone())));
+            }
+            Fate::Deferred(_) => counts.deferred += 1,
+        }
+    }
+    if last {
+        state.attempts = state.attempts.saturating_add(1);
+        state.due_at = schedule::next_attempt(&rules.retry, state.attempts, rules.jitter, rules.now);
+    }
+    let remaining = state.queued().next().is_some();
+    Decision { state: remaining.then_some(state), failures, counts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::MessageId;
+    use smtp_protocol::Reply;
+
+    fn envelope(recipients: usize) -> Envelope {
+        Envelope {
+            id: MessageId(1),
+            reverse_path: "a@example.com".into(),
+            recipients: (0..recipients).map(|index| format!("r{index}@example.net")).collect(),
+            eight_bit: false,
+            size: 1,
+            accepted_at: Timestamp(0),
+            identity: None,
+        }
+    }
+
+    fn rules(now: u64) -> Rules {
+        let retry = RetryPolicy { minimum: Duration::from_secs(60), maximum: Duration::from_secs(3600) };
+        Rules { retry, expire_after: Duration::from_secs(1000), now: Timestamp(now), jitter: 0.5 }
+    }
+
+    fn decide_for(fates: &[Fate], last: bool, now: u64) -> Decision {
+        let fates: Vec<_> = fates.iter().cloned().enumerate().collect();
+        let state = DeliveryState::new(fates.len(), Timestamp(0));
+        decide(&envelope(fates.len()), state, &fates, last, &rules(now))
+    }
+
+    #[test]
+    fn a_message_goes_when_every_fate_is_known() {
+        let refused = Fate::Refused(Reply::new(550, (5, 1, 1), "unknown"));
+        let decision = decide_for(&[Fate::Delivered, refused], true, 10);
+        assert_eq!(decision.state, None);
+        assert_eq!(decision.failures[0].recipient, "r1@example.net");
+        assert_eq!(decision.counts, Counts { delivered: 1, failed: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn only_what_was_put_off_is_tried_again_later() {
+        let decision = decide_for(&[Fate::Delivered, Fate::Deferred("busy".into())], true, 10);
+        let state = decision.state.unwrap();
+        assert_eq!(state.queued().collect::<Vec<_>>(), [1]);
+        assert!(state.attempts == 1 && state.due_at > Timestamp(10));
+        assert!(decision.failures.is_empty(), "a delay is not reported");
+    }
+
+    #[test]
+    fn another_part_in_flight_keeps_the_attempt_open() {
+        let decision = decide_for(&[Fate::Delivered, Fate::Deferred("busy".into())], false, 10);
+        assert_eq!(decision.state.unwrap().attempts, 0);
+    }
+
+    #[test]
+    fn a_delay_beyond_the_expiry_is_a_failure() {
+        let decision = decide_for(&[Fate::Deferred("busy".into())], true, 1_000_001);
+        assert_eq!(decision.state, None);
+        assert!(matches!(&decision.failures[0].reason, Reason::Expired(last) if last == "busy"));
+    }
+}

@@ -1,0 +1,122 @@
+//! `postroad-relay`: the command line around the library.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use postroad_relay::relay::{self, Arguments};
+use postroad_relay::sandbox;
+use postroad_relay::telemetry::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Accepts mail over SMTP, keeps it durably and forwards it over persistent sessions.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a relay of a pool.
+    Run {
+        /// The configuration that the operator renders.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The folder for the spool.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// This relay's number in its pool, from 0.
+        #[arg(long, env = "POSTROAD_ORDINAL", default_value_t = 0)]
+        ordinal: u32,
+        /// Where /healthz, /readyz and /metrics are served.
+        #[arg(long, env = "POSTROAD_ADMIN_ADDRESS", default_value = "127.0.0.1:9090")]
+        admin: SocketAddr,
+        /// What is logged: a level, or levels per module.
+        #[arg(long, env = "POSTROAD_LOG", default_value = "info")]
+        log: String,
+        /// How log lines look.
+        #[arg(long, env = "POSTROAD_LOG_FORMAT", default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// Shows what sandbox upstreams have captured.
+    Sandbox {
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum SandboxCommand {
+    /// Lists captured messages, oldest first.
+    List {
+        /// The relay's data folder.
+        #[arg(long, env = "POSTROAD_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Prints one captured message.
+    Show {
+        /// The relay's data folder.
+        #[arg(long, env = "POSTROAD_DATA", value_name = "DIR")]
+        data: PathBuf,
+        /// Its name in the list.
+        id: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run { config, data, ordinal, admin, log, log_format } => {
+            run(Arguments { config, data, ordinal, admin }, &log, log_format)
+        }
+        Command::Sandbox { command } => show(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "postroad-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments, log: &str, format: LogFormat) -> anyhow::Result<()> {
+    telemetry::start(log, format)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        relay::run(arguments, stop).await
+    })
+}
+
+fn show(command: &SandboxCommand) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        SandboxCommand::List { data } => {
+            for captured in sandbox::list(data)? {
+                let to = captured.to.join(", ");
+                writeln!(
+                    out,
+                    "{}  {}  session {}  {} -> {to}  {}",
+                    captured.id, captured.upstream, captured.session, captured.from, captured.subject
+                )?;
+            }
+        }
+        SandboxCommand::Show { data, id } => match sandbox::show(data, id)? {
+            Some(content) => out.write_all(&content)?,
+            None => {
+                anyhow::bail!("no captured message is named {id}; `postroad-relay sandbox list` names them")
+            }
+        },
+    }
+    Ok(())
+}

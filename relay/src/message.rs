@@ -1,0 +1,214 @@
+//! What a message is between its acceptance and its last recipient's fate: identifier, envelope, delivery state.
+//!
+//! Pure data in a leaf module: the submission writes it, the spool keeps it, the queue orders it, dispatch settles it.
+//! The content (header section and body, RFC 5322) is not here: it is bytes in the spool.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time in whole milliseconds since the Unix epoch, as it is kept on disk and compared over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This time, `duration` later; saturates.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it (clocks step back).
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same instant for the standard library and for date formatting.
+    #[must_use]
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Times before the epoch become the epoch.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The number of milliseconds a [`MessageId`] starts with and the random bits that follow it.
+const RANDOM_BITS: u32 = 80;
+/// Crockford's base 32: no I, L, O, U, so that an identifier survives being read aloud.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const TEXT_LENGTH: usize = 26;
+
+/// Names one message in every pool of every cluster for good: 48 bits of time, 80 random bits, ordered by time.
+///
+/// Written as 26 characters of Crockford base 32 (the ULID form); the same text is the queue id in `Received` lines,
+/// replies, logs and DSNs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u128);
+
+impl MessageId {
+    /// A new identifier made at `now` with `random` for its last 80 bits.
+    #[must_use]
+    pub fn new(now: Timestamp, random: u128) -> Self {
+        Self((u128::from(now.0) << RANDOM_BITS) | (random & ((1 << RANDOM_BITS) - 1)))
+    }
+
+    /// When it was made, which is when the message was accepted.
+    #[must_use]
+    pub fn accepted_at(self) -> Timestamp {
+        Timestamp(u64::try_from(self.0 >> RANDOM_BITS).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (0..TEXT_LENGTH).rev().try_for_each(|place| {
+            let digit = (self.0 >> (place * 5)) & 31;
+            fmt::Write::write_char(f, char::from(ALPHABET[digit as usize]))
+        })
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is not a [`MessageId`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a message id has {TEXT_LENGTH} characters of Crockford base 32")]
+pub struct InvalidMessageId;
+
+impl FromStr for MessageId {
+    type Err = InvalidMessageId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMessageId> {
+        if text.len() != TEXT_LENGTH || text.as_bytes()[0] > b'7' {
+            return Err(InvalidMessageId);
+        }
+        text.bytes().try_fold(Self(0), |id, byte| {
+            let digit = ALPHABET.iter().position(|&letter| letter == byte).ok_or(InvalidMessageId)?;
+            Ok(Self((id.0 << 5) | digit as u128))
+        })
+    }
+}
+
+impl Serialize for MessageId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The envelope (RFC 5321 §2.3.1) and what the relay knew when it took responsibility. Never changes afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// The message's name.
+    pub id: MessageId,
+    /// The mailbox that failures are reported to; empty for the null reverse-path, to which nothing is reported.
+    pub reverse_path: String,
+    /// The mailboxes to deliver to, in the order of their RCPT commands. Indexed by [`DeliveryState::recipients`].
+    pub recipients: Vec<String>,
+    /// Whether the client declared `BODY=8BITMIME` (RFC 6152).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub eight_bit: bool,
+    /// Octets of content as stored, trace header included.
+    pub size: u64,
+    /// When the relay accepted it; expiry counts from here.
+    pub accepted_at: Timestamp,
+    /// The identity rule of the pool that let the client in; `None` for what the relay composed itself (DSNs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
+/// How delivery of one message stands: the part of it that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryState {
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub due_at: Timestamp,
+    /// One entry per recipient of the envelope, in its order.
+    pub recipients: Vec<RecipientState>,
+}
+
+impl DeliveryState {
+    /// The state of a message just accepted: nothing tried, due at once.
+    #[must_use]
+    pub fn new(recipients: usize, now: Timestamp) -> Self {
+        Self { attempts: 0, due_at: now, recipients: vec![RecipientState::Queued; recipients] }
+    }
+
+    /// The indices of the recipients still to be delivered.
+    pub fn queued(&self) -> impl Iterator<Item = usize> + '_ {
+        self.recipients
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| **state == RecipientState::Queued)
+            .map(|(index, _)| index)
+    }
+}
+
+/// Where one recipient of a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecipientState {
+    /// Still to be delivered.
+    Queued,
+    /// An upstream took responsibility for it.
+    Delivered,
+    /// Refused for good; whoever had to be told has been told by a DSN that is in the spool.
+    Failed,
+    /// Tried until the pool's expiry and given up.
+    Expired,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_survives_its_text_form() {
+        for id in [
+            MessageId(0),
+            MessageId(u128::MAX),
+            MessageId::new(Timestamp(1_795_000_000_000), 0x1234_5678_9abc),
+        ] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        assert_eq!("not an id".parse::<MessageId>(), Err(InvalidMessageId));
+        assert_eq!("8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<MessageId>(), Err(InvalidMessageId), "over 128 bits");
+    }
+
+    #[test]
+    fn an_id_knows_when_it_was_made() {
+        assert_eq!(
+            MessageId::new(Timestamp(1_795_000_000_000), u128::MAX).accepted_at(),
+            Timestamp(1_795_000_000_000)
+        );
+    }
+
+    #[test]
+    fn ids_made_later_sort_later() {
+        assert!(MessageId::new(Timestamp(2), 0) > MessageId::new(Timestamp(1), u128::MAX));
+        assert!(
+            MessageId::new(Timestamp(2), 0).to_string() > MessageId::new(Timestamp(1), u128::MAX).to_string()
+        );
+    }
+}

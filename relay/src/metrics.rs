@@ -1,0 +1,235 @@
+//! What the relay counts, in the names that `docs/reference/metrics.md` explains. Counters start at zero with the process.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The label of everything that happens with one upstream.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct UpstreamLabel {
+    /// The Upstream's name.
+    pub upstream: String,
+}
+
+/// All metrics of a relay. Counting is one atomic addition.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Connections from clients.
+    pub connections: Counter,
+    /// Connections refused because too many were open.
+    pub connections_refused: Counter,
+    /// Connections from clients open now.
+    pub connections_open: Gauge,
+    /// AUTH exchanges with a wrong user or password.
+    pub authentication_failures: Counter,
+    /// MAIL and RCPT commands refused by the policy.
+    pub refusals: Counter,
+    /// Messages answered 250.
+    pub messages_accepted: Counter,
+    /// Their recipients.
+    pub recipients_accepted: Counter,
+    /// Recipients of delivery status notifications that the relay composed.
+    pub notifications: Counter,
+    /// Recipients an upstream took responsibility for.
+    pub recipients_delivered: Family<UpstreamLabel, Counter>,
+    /// Attempts put off, per recipient.
+    pub recipients_deferred: Family<UpstreamLabel, Counter>,
+    /// Recipients refused for good.
+    pub recipients_failed: Family<UpstreamLabel, Counter>,
+    /// Recipients given up after the pool's expiry.
+    pub recipients_expired: Counter,
+    /// Messages put aside because they could not be read.
+    pub messages_quarantined: Counter,
+    /// Messages in the spool.
+    pub queue_messages: Gauge,
+    /// Seconds since the oldest of them was accepted.
+    pub queue_oldest_seconds: Gauge,
+    /// When the oldest was accepted, in milliseconds since the epoch, 0 for none: what the gauge is computed from.
+    pub oldest_accepted_at: AtomicU64,
+    /// Sessions opened to upstreams.
+    pub sessions_opened: Family<UpstreamLabel, Counter>,
+    /// Attempts to open one that failed.
+    pub sessions_failed: Family<UpstreamLabel, Counter>,
+    /// Sessions open now.
+    pub sessions_open: Family<UpstreamLabel, Gauge>,
+    /// Sessions this relay may have.
+    pub sessions_share: Family<UpstreamLabel, Gauge>,
+    /// Whether the last attempt to reach the upstream succeeded.
+    pub upstream_up: Family<UpstreamLabel, Gauge>,
+    /// Configurations put in force.
+    pub configurations_applied: Counter,
+    /// Configurations refused.
+    pub configurations_refused: Counter,
+    /// Octets of disk in use by the spool.
+    pub spool_bytes: Gauge<u64, AtomicU64>,
+    /// Octets of them that hold mail.
+    pub spool_live_bytes: Gauge<u64, AtomicU64>,
+    /// Syncs of the spool to stable storage.
+    pub spool_syncs: Gauge<u64, AtomicU64>,
+    /// Messages in quarantine.
+    pub spool_quarantined: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("postroad_relay"),
+            connections: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_open: Gauge::default(),
+            authentication_failures: Counter::default(),
+            refusals: Counter::default(),
+            messages_accepted: Counter::default(),
+            recipients_accepted: Counter::default(),
+            notifications: Counter::default(),
+            recipients_delivered: Family::default(),
+            recipients_deferred: Family::default(),
+            recipients_failed: Family::default(),
+            recipients_expired: Counter::default(),
+            messages_quarantined: Counter::default(),
+            queue_messages: Gauge::default(),
+            queue_oldest_seconds: Gauge::default(),
+            oldest_accepted_at: AtomicU64::new(0),
+            sessions_opened: Family::default(),
+            sessions_failed: Family::default(),
+            sessions_open: Family::default(),
+            sessions_share: Family::default(),
+            upstream_up: Family::default(),
+            configurations_applied: Counter::default(),
+            configurations_refused: Counter::default(),
+            spool_bytes: Gauge::default(),
+            spool_live_bytes: Gauge::default(),
+            spool_syncs: Gauge::default(),
+            spool_quarantined: Gauge::default(),
+        };
+        metrics.register_submission();
+        metrics.register_delivery();
+        metrics.register_spool();
+        metrics
+    }
+
+    fn register_submission(&mut self) {
+        let r = &mut self.registry;
+        r.register("connections", "Connections from clients", self.connections.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused because too many were open",
+            self.connections_refused.clone(),
+        );
+        r.register("connections_open", "Connections from clients open now", self.connections_open.clone());
+        r.register(
+            "authentication_failures",
+            "AUTH exchanges with a wrong user or password",
+            self.authentication_failures.clone(),
+        );
+        r.register("refusals", "MAIL and RCPT commands refused by the policy", self.refusals.clone());
+        r.register("messages_accepted", "Messages answered 250", self.messages_accepted.clone());
+        r.register(
+            "recipients_accepted",
+            "Recipients of messages answered 250",
+            self.recipients_accepted.clone(),
+        );
+        r.register(
+            "configurations_applied",
+            "Configurations put in force",
+            self.configurations_applied.clone(),
+        );
+        r.register("configurations_refused", "Configurations refused", self.configurations_refused.clone());
+    }
+
+    fn register_delivery(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "notifications",
+            "Recipients of delivery status notifications that the relay composed",
+            self.notifications.clone(),
+        );
+        r.register(
+            "recipients_delivered",
+            "Recipients an upstream took responsibility for",
+            self.recipients_delivered.clone(),
+        );
+        r.register(
+            "recipients_deferred",
+            "Attempts put off, per recipient",
+            self.recipients_deferred.clone(),
+        );
+        r.register(
+            "recipients_failed",
+            "Recipients refused for good by an upstream",
+            self.recipients_failed.clone(),
+        );
+        r.register(
+            "recipients_expired",
+            "Recipients given up after the pool's expiry",
+            self.recipients_expired.clone(),
+        );
+        r.register(
+            "messages_quarantined",
+            "Messages put aside because they could not be read",
+            self.messages_quarantined.clone(),
+        );
+        r.register("queue_messages", "Messages in the spool", self.queue_messages.clone());
+        r.register_with_unit(
+            "queue_oldest",
+            "Time since the oldest message in the spool was accepted",
+            Unit::Seconds,
+            self.queue_oldest_seconds.clone(),
+        );
+        r.register("sessions_opened", "Sessions opened to an upstream", self.sessions_opened.clone());
+        r.register("sessions_failed", "Attempts to open a session that failed", self.sessions_failed.clone());
+        r.register("sessions_open", "Sessions with an upstream open now", self.sessions_open.clone());
+        r.register(
+            "sessions_share",
+            "Sessions this relay may have with an upstream",
+            self.sessions_share.clone(),
+        );
+        r.register(
+            "upstream_up",
+            "1 when the last attempt to open a session succeeded, 0 when it failed",
+            self.upstream_up.clone(),
+        );
+    }
+
+    fn register_spool(&mut self) {
+        let r = &mut self.registry;
+        let bytes = || Unit::Bytes;
+        r.register_with_unit("spool_used", "Disk in use by the spool", bytes(), self.spool_bytes.clone());
+        r.register_with_unit(
+            "spool_live",
+            "Disk in use by the spool for mail",
+            bytes(),
+            self.spool_live_bytes.clone(),
+        );
+        r.register("spool_syncs", "Syncs of the spool to stable storage", self.spool_syncs.clone());
+        r.register("spool_quarantined", "Messages in quarantine", self.spool_quarantined.clone());
+    }
+
+    /// The metrics in the text format of OpenMetrics 1.0.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String does not fail");
+        text
+    }
+}
+
+/// The label set of an upstream.
+#[must_use]
+pub fn upstream(name: &str) -> UpstreamLabel {
+    UpstreamLabel { upstream: name.to_owned() }
+}

@@ -1,0 +1,262 @@
+//! The order in which messages are due: in memory, rebuilt from the spool at start.
+//!
+//! Pure: no IO, no clock (`now` is passed in), no task. A message is *waiting* until it is due and taken, then *in flight*
+//! until dispatch settles it or gives it a new due time. The envelope and content stay in the spool; a message costs about
+//! 120 bytes here. Retry times are computed in [`schedule`]. Called by dispatch and, after an acceptance, by the submission.
+
+pub mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::message::{MessageId, Timestamp};
+
+/// Messages ordered by due time, on ties by id, which is the order of acceptance.
+///
+/// Every message is held once: a second [`insert`](Queue::insert) of an id changes nothing.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: BTreeSet<(Timestamp, MessageId)>,
+    messages: BTreeMap<MessageId, Slot>,
+    tenants: Tenants,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    due_at: Timestamp,
+    tenant: u32,
+    in_flight: bool,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a message that waits until `due_at`; false when the queue holds it already.
+    ///
+    /// `tenant` is whom the message is counted for: the identity that let its client in.
+    pub fn insert(&mut self, id: MessageId, due_at: Timestamp, tenant: &str) -> bool {
+        if self.messages.contains_key(&id) {
+            return false;
+        }
+        let tenant = self.tenants.enter(tenant);
+        self.messages.insert(id, Slot { due_at, tenant, in_flight: false });
+        self.waiting.insert((due_at, id))
+    }
+
+    /// Takes the message that has been due for longest at `now`, which is in flight from here on.
+    pub fn due(&mut self, now: Timestamp) -> Option<MessageId> {
+        let &(due_at, id) = self.waiting.first()?;
+        if due_at > now {
+            return None;
+        }
+        self.waiting.pop_first();
+        self.messages.get_mut(&id).expect("what waits has a slot").in_flight = true;
+        Some(id)
+    }
+
+    /// Takes this message if it waits, due or not; it is in flight from here on. False when it does not wait here.
+    pub fn take(&mut self, id: MessageId) -> bool {
+        let Some(slot) = self.messages.get_mut(&id).filter(|slot| !slot.in_flight) else { return false };
+        slot.in_flight = true;
+        self.waiting.remove(&(slot.due_at, id))
+    }
+
+    /// When the next waiting message is due; `None` when none waits.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(due_at, _)| *due_at)
+    }
+
+    /// Forgets a message, waiting or in flight: its last recipient's fate is known. False when it is not here.
+    pub fn settle(&mut self, id: MessageId) -> bool {
+        let Some(slot) = self.messages.remove(&id) else { return false };
+        if !slot.in_flight {
+            self.waiting.remove(&(slot.due_at, id));
+        }
+        self.tenants.leave(slot.tenant);
+        true
+    }
+
+    /// Lets a message, in flight or waiting, wait until `due_at`. False when it is not here.
+    pub fn reschedule(&mut self, id: MessageId, due_at: Timestamp) -> bool {
+        let Some(slot) = self.messages.get_mut(&id) else { return false };
+        if !slot.in_flight {
+            self.waiting.remove(&(slot.due_at, id));
+        }
+        slot.in_flight = false;
+        slot.due_at = due_at;
+        self.waiting.insert((due_at, id))
+    }
+
+    /// Messages held: waiting and in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether no message is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Messages taken by [`due`](Queue::due) and neither settled nor rescheduled.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.messages.len() - self.waiting.len()
+    }
+
+    /// The message accepted first of those held; its id tells when ([`MessageId`] starts with its time).
+    #[must_use]
+    pub fn oldest(&self) -> Option<MessageId> {
+        self.messages.first_key_value().map(|(id, _)| *id)
+    }
+
+    /// How many messages are held for each tenant that has any, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.tenants.counts()
+    }
+}
+
+/// The tenants' names, each kept once; a slot refers to one by number. Numbers of tenants without messages are reused.
+#[derive(Debug, Default)]
+struct Tenants {
+    numbers: HashMap<Arc<str>, u32>,
+    entries: Vec<(Arc<str>, usize)>,
+    free: Vec<u32>,
+}
+
+impl Tenants {
+    fn enter(&mut self, name: &str) -> u32 {
+        let number = match self.numbers.get(name) {
+            Some(number) => *number,
+            None => self.add(name.into()),
+        };
+        self.entries[number as usize].1 += 1;
+        number
+    }
+
+    fn add(&mut self, name: Arc<str>) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.entries.push((name.clone(), 0));
+            u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 identities")
+        });
+        self.entries[number as usize] = (name.clone(), 0);
+        self.numbers.insert(name, number);
+        number
+    }
+
+    fn leave(&mut self, number: u32) {
+        let (name, count) = &mut self.entries[number as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.numbers.remove(name);
+            self.free.push(number);
+        }
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (&**name, *count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn queue(messages: &[(u128, u64)]) -> Queue {
+        let mut queue = Queue::new();
+        for &(id, due_at) in messages {
+            assert!(queue.insert(MessageId(id), Timestamp(due_at), "apps"));
+        }
+        queue
+    }
+
+    fn drain(queue: &mut Queue, now: Timestamp) -> Vec<u128> {
+        std::iter::from_fn(|| queue.due(now)).map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn messages_come_by_due_time_and_on_ties_in_the_order_of_acceptance() {
+        let mut queue = queue(&[(3, 5), (1, 7), (2, 5), (4, 1_000), (5, 1_001)]);
+        assert_eq!(drain(&mut queue, NOW), [2, 3, 1, 4]);
+        assert_eq!(queue.next_due(), Some(Timestamp(1_001)));
+        assert_eq!((queue.len(), queue.in_flight(), queue.oldest()), (5, 4, Some(MessageId(1))));
+    }
+
+    #[test]
+    fn a_message_in_flight_is_not_given_out_twice_and_waits_again_once_rescheduled() {
+        let mut queue = queue(&[(1, 0)]);
+        assert_eq!(queue.due(NOW), Some(MessageId(1)));
+        assert_eq!(queue.due(NOW), None);
+        assert!(!queue.insert(MessageId(1), Timestamp(0), "apps"), "held already");
+        assert_eq!(queue.next_due(), None);
+        assert!(queue.reschedule(MessageId(1), Timestamp(2_000)));
+        assert_eq!((queue.in_flight(), queue.due(NOW)), (0, None));
+        assert_eq!(queue.due(Timestamp(2_000)), Some(MessageId(1)));
+    }
+
+    #[test]
+    fn a_settled_message_is_gone_whether_it_waited_or_was_in_flight() {
+        let mut queue = queue(&[(1, 0), (2, 9)]);
+        queue.due(NOW);
+        assert!(queue.settle(MessageId(1)) && queue.settle(MessageId(2)));
+        assert!(!queue.settle(MessageId(1)) && !queue.reschedule(MessageId(2), NOW));
+        assert!(queue.is_empty() && queue.in_flight() == 0 && queue.due(NOW).is_none());
+    }
+
+    #[test]
+    fn messages_are_counted_by_tenant() {
+        let mut queue = Queue::new();
+        for (id, tenant) in [(1, "a"), (2, "b"), (3, "a")] {
+            queue.insert(MessageId(id), NOW, tenant);
+        }
+        queue.settle(MessageId(2));
+        queue.insert(MessageId(4), NOW, "c");
+        let mut counts: Vec<_> = queue.tenants().collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [("a", 2), ("c", 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_is_given_out_once_between_reschedules_and_never_early(
+            operations in prop::collection::vec((0_u8..4, 0_u128..20, 0_u64..50), 0..200),
+        ) {
+            let mut queue = Queue::new();
+            let mut model: BTreeMap<u128, (u64, bool)> = BTreeMap::new();
+            let mut now = 0;
+            for (operation, id, time) in operations {
+                let key = MessageId(id);
+                match operation {
+                    0 => {
+                        let new = queue.insert(key, Timestamp(time), "t");
+                        prop_assert_eq!(new, model.entry(id).or_insert((time, false)) == &(time, false) && new);
+                    }
+                    1 => prop_assert_eq!(queue.settle(key), model.remove(&id).is_some()),
+                    2 => {
+                        let known = model.contains_key(&id);
+                        prop_assert_eq!(queue.reschedule(key, Timestamp(time)), known);
+                        if known { model.insert(id, (time, false)); }
+                    }
+                    _ => {
+                        now += time / 10;
+                        let expected = model.iter().filter(|(_, slot)| !slot.1 && slot.0 <= now)
+                            .map(|(id, slot)| (slot.0, *id)).min();
+                        prop_assert_eq!(queue.due(Timestamp(now)).map(|id| id.0), expected.map(|(_, id)| id));
+                        if let Some((_, id)) = expected { model.get_mut(&id).expect("just found").1 = true; }
+                    }
+                }
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.in_flight(), model.values().filter(|slot| slot.1).count());
+            }
+        }
+    }
+}

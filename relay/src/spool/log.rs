@@ -1,0 +1,217 @@
+//! The end of the log: staging records, writing them, syncing, going on to the next segment.
+//!
+//! Only the writer thread has it. Every error it returns is final: what a failed write or sync left behind is unknown, so
+//! nothing may be acknowledged any more. What is staged is in the index only once the writer has synced it and says so.
+
+use std::fs::{self, OpenOptions};
+use std::num::NonZeroU32;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::error::{Context, SpoolError};
+use super::index::SegmentUse;
+use super::record::{HEADER_BYTES, Header, Kind, Location, Record};
+use super::segment::{SEGMENT_HEADER, Segment, file_name, sync_directory};
+use super::shared::Shared;
+use super::spare::Spare;
+
+/// The staging buffer is given back to this size after a large batch.
+const STAGING_KEPT: usize = 1 << 20;
+/// The next segment is prepared once this part of the active one is used.
+const PREPARE_AT: u64 = 4;
+
+/// The active segment and what is about to be written to it.
+#[derive(Debug)]
+pub(super) struct Log {
+    directory: PathBuf,
+    segment_bytes: u64,
+    shared: Arc<Shared>,
+    active: Arc<Segment>,
+    written: u64,
+    staged: Vec<u8>,
+    unsynced: bool,
+    total: u64,
+    prepared: bool,
+    spare: Spare,
+}
+
+impl Log {
+    /// Begins segment `number` and is ready to append to it.
+    pub(super) fn begin(
+        directory: &Path,
+        segment_bytes: u64,
+        number: u32,
+        shared: Arc<Shared>,
+    ) -> Result<Self, SpoolError> {
+        let path = directory.join(file_name(number));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .context("create", &path)?;
+        let active = Arc::new(Segment::begin(directory, number, rand::random(), file)?);
+        let total = shared.index().total_bytes() + SEGMENT_HEADER;
+        let log = Self {
+            directory: directory.to_owned(),
+            segment_bytes,
+            shared,
+            active,
+            written: SEGMENT_HEADER,
+            staged: Vec::new(),
+            unsynced: false,
+            total,
+            prepared: false,
+            spare: Spare::new(directory, segment_bytes),
+        };
+        log.publish()?;
+        Ok(log)
+    }
+
+    /// Makes the new active segment durable and known.
+    fn publish(&self) -> Result<(), SpoolError> {
+        self.active.file.sync_all().context("sync", &self.active.path)?;
+        sync_directory(&self.directory)?;
+        let usage = SegmentUse { segment: self.active.clone(), written: self.written, live: 0, drafts: 0 };
+        self.shared.index().segments.insert(self.active.number, usage);
+        Ok(())
+    }
+
+    /// Sees to it that the next `bytes` staged lie in one segment.
+    pub(super) fn room(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let end = self.end();
+        if end > SEGMENT_HEADER && end + bytes > self.segment_bytes {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all segments, what is staged included.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.total + self.staged.len() as u64
+    }
+
+    /// Deletes the oldest segment, which nothing refers to any more.
+    pub(super) fn delete(&mut self, number: u32) -> Result<(), SpoolError> {
+        let path = self.directory.join(file_name(number));
+        fs::remove_file(&path).context("delete", &path)?;
+        sync_directory(&self.directory)?;
+        let deleted = self.shared.index().segments.remove(&number);
+        self.total -= deleted.map_or(0, |usage| usage.written);
+        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.written + self.staged.len() as u64
+    }
+
+    /// Stages a record; it is at the returned place once [`write`](Self::write) has succeeded.
+    pub(super) fn stage(&mut self, record: &Record) -> Location {
+        self.stage_as(record, false)
+    }
+
+    fn stage_as(&mut self, record: &Record, member: bool) -> Location {
+        let offset = self.end();
+        let length = record.encode(member, self.active.salt, offset, &mut self.staged);
+        self.unsynced |= record.kind != Kind::Content;
+        self.shared.records.fetch_add(1, Ordering::Relaxed);
+        let offset = u32::try_from(offset).ok().and_then(NonZeroU32::new);
+        Location {
+            segment: self.active.number,
+            offset: offset.expect("within a segment, after its header"),
+            length,
+        }
+    }
+
+    /// Stages records that come into being together or not at all; their places are in their order.
+    ///
+    /// The group's header carries the checksum over all members, so that recovery sees a whole group or none.
+    pub(super) fn stage_group(&mut self, records: &[&Record]) -> Vec<Location> {
+        let (start, offset) = (self.staged.len(), self.end());
+        self.staged.resize(start + HEADER_BYTES as usize, 0);
+        let places = records.iter().map(|record| self.stage_as(record, true)).collect();
+        let members = &self.staged[start + HEADER_BYTES as usize..];
+        let header = Header {
+            kind: Kind::Group,
+            member: false,
+            id: records.first().map_or(crate::message::MessageId(0), |record| record.id),
+            length: u32::try_from(members.len()).expect("callers keep groups within MAXIMUM_PAYLOAD"),
+            payload_checksum: crc32c::crc32c(members),
+        };
+        let header = header.encode(self.active.salt, offset);
+        self.staged[start..start + header.len()].copy_from_slice(&header);
+        places
+    }
+
+    /// Hands what is staged to the system. Not durable yet.
+    pub(super) fn write(&mut self) -> Result<(), SpoolError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        self.active.file.write_all_at(&self.staged, self.written).context("write", &self.active.path)?;
+        self.total += self.staged.len() as u64;
+        self.written = self.end();
+        self.staged.clear();
+        self.staged.shrink_to(STAGING_KEPT);
+        if let Some(usage) = self.shared.index().segments.get_mut(&self.active.number) {
+            usage.written = self.written;
+        }
+        if self.written > self.segment_bytes / PREPARE_AT {
+            self.spare.prepare();
+        }
+        Ok(())
+    }
+
+    /// Brings what is written to stable storage, when any of it needs to be.
+    pub(super) fn sync(&mut self) -> Result<(), SpoolError> {
+        if !std::mem::take(&mut self.unsynced) {
+            return Ok(());
+        }
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        self.active.file.sync_data().context("sync", &self.active.path)
+    }
+
+    /// Completes the active segment and begins the next. A segment is on stable storage in full before the next one is
+    /// used, so only the last one can be torn.
+    fn rotate(&mut self) -> Result<(), SpoolError> {
+        self.write()?;
+        self.complete()?;
+        let number = self.active.number + 1;
+        let path = self.directory.join(file_name(number));
+        let spare = self.spare.take();
+        self.prepared = spare.is_some();
+        let file = match spare {
+            Some((spare_path, file)) => {
+                fs::rename(&spare_path, &path).context("rename to", &path)?;
+                file
+            }
+            None => {
+                let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+                options.open(&path).context("create", &path)?
+            }
+        };
+        self.active = Arc::new(Segment::begin(&self.directory, number, rand::random(), file)?);
+        self.written = SEGMENT_HEADER;
+        self.total += SEGMENT_HEADER;
+        self.publish()
+    }
+
+    /// Cuts off what was prepared and not used, and syncs all of the active segment.
+    fn complete(&mut self) -> Result<(), SpoolError> {
+        if self.prepared {
+            self.active.file.set_len(self.written).context("truncate", &self.active.path)?;
+        }
+        self.unsynced = false;
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        self.active.file.sync_all().context("sync", &self.active.path)
+    }
+
+    /// Marks the log as closed in order, which tells recovery that nothing of it is torn.
+    pub(super) fn close(&mut self) -> Result<(), SpoolError> {
+        self.stage(&Record::closed());
+        self.write()?;
+        self.complete()
+    }
+}

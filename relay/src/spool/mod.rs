@@ -1,0 +1,217 @@
+//! The spool: keeps accepted messages on stable storage until their last recipient's fate is known (promises P1, P2, P8).
+//!
+//! It is not the queue: it knows no order and no clock. Called by the submission (drafts), by dispatch (load, content, update,
+//! settle, remove) and at start (open).
+//!
+//! # Contract
+//!
+//! - **What is durable.** When [`Draft::commit`], [`Spool::update`], [`Spool::remove`], [`Spool::settle`] and
+//!   [`Spool::quarantine`] return `Ok`, what they say is on stable storage (`fdatasync` has returned) and survives the death
+//!   of the process and a power cut. [`Spool::settle`] holds in full or not at all.
+//! - **What a failure means.** The first write or sync that fails makes the spool [`Health::Unhealthy`] for good: every later
+//!   change, and those in the failed batch, are answered [`SpoolError::Unhealthy`]; nothing is tried again. Whether the
+//!   failed batch is found by the next start is unknown. Reading goes on.
+//! - **Group commit.** One thread writes. All changes that arrive while a sync runs are written and synced together after it,
+//!   up to 1024 changes or 8 MiB at once; a change waits for at most the running and its own sync, and no delay is added to
+//!   fill a batch. Reclaiming adds at most [`Options::reclaim_bytes_per_batch`] to a batch.
+//! - **What recovery does.** [`Spool::open`] replays every record. A torn end of the last segment is cut off: nothing in it
+//!   was acknowledged. Everything has a checksum; damage elsewhere costs only the messages it touches, which are put into
+//!   `quarantine/` and reported in [`Recovery::quarantined`]. Content outside of the last segment is verified when it is read
+//!   ([`SpoolError::Damaged`], ended by [`Spool::quarantine`]) or copied by reclaiming.
+//! - **Space.** Stores beyond [`Options::maximum_bytes`] are answered [`SpoolError::Full`]; everything that ends mail goes
+//!   on. What is removed is given back a segment at a time, without pauses.
+//! - **Memory.** About 100 bytes a stored message, and 256 KiB a draft.
+//!
+//! # On disk
+//!
+//! ```text
+//! lock                            held by the process that has the spool open
+//! segment-0000000000000001.log    header, then records in the order of their writing (`record`)
+//! spare                           the next segment, prepared ahead (`spare`)
+//! quarantine/                     what was found damaged, for people (`quarantine`)
+//! ```
+//!
+//! The path of a store: `draft` → `command` → `writer` (one batch) → `log` (stage, write, sync) → `index`; that of a start:
+//! `recovery` → `replay` over `scan`. Why it is built so, with figures: docs/adr/0003-spool.md.
+
+mod command;
+mod draft;
+mod error;
+mod handle;
+mod index;
+mod log;
+mod options;
+mod quarantine;
+mod reader;
+mod reclaim;
+mod record;
+mod recovery;
+mod replay;
+mod scan;
+mod segment;
+mod shared;
+mod spare;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::message::{DeliveryState, Envelope, MessageId};
+use command::{Command, NewMessage};
+use error::Context;
+use handle::Handle;
+use log::Log;
+use reclaim::Reclaim;
+use record::{MAXIMUM_PAYLOAD, Record};
+use shared::Shared;
+use writer::Writer;
+
+pub use draft::Draft;
+pub use error::SpoolError;
+pub use options::Options;
+pub use reader::{ContentReader, Stored};
+pub use recovery::{Quarantined, Recovered, Recovery, Subject};
+pub use shared::{Health, Usage};
+
+/// Commands that may wait for the writer before senders do.
+const WAITING_COMMANDS: usize = 1024;
+
+/// A handle to an open spool; clones are handles to the same one.
+///
+/// When the last handle and draft are dropped the writer finishes what it was given and closes the spool in the background;
+/// [`close`](Self::close) waits for that.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    handle: Handle,
+}
+
+/// What becomes of a message after an attempt, and what comes into being with it.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The message.
+    pub id: MessageId,
+    /// Its state from now on; `None` removes it.
+    pub state: Option<DeliveryState>,
+    /// Messages that come into being in the same instant (DSNs), with their content; each must fit in memory. The budget
+    /// does not hold them up.
+    pub accept: Vec<(Envelope, DeliveryState, Bytes)>,
+}
+
+impl Spool {
+    /// Opens the spool in `directory`, which is created if it is missing, and recovers what it holds.
+    ///
+    /// Blocks; to be called before serving. *Errors*: `Locked` when another process has it open; `Version` when a later
+    /// version wrote it; `Io` with path and cause. Damage is no error: see [`Recovery::quarantined`].
+    pub fn open(directory: &Path, options: Options) -> Result<(Self, Recovery), SpoolError> {
+        let options = options.bounded();
+        fs::create_dir_all(directory).context("create", directory)?;
+        let lock = recovery::lock(directory)?;
+        let (replay, recovery, damaged, next) = recovery::recover(directory)?;
+        let shared = Arc::new(Shared::new(replay.index, quarantine::count(directory)?));
+        let mut log = Log::begin(directory, options.segment_bytes, next, shared.clone())?;
+        for id in damaged {
+            log.stage(&Record::removed(id));
+        }
+        log.write()?;
+        log.sync()?;
+        let (sender, commands) = mpsc::channel(WAITING_COMMANDS);
+        let reclaim = Reclaim::new(directory, options.clone(), shared.clone());
+        shared.reclaiming.store(reclaim.pending(), Ordering::Relaxed);
+        let directory = directory.to_owned();
+        let writer = Writer { directory, options, shared: shared.clone(), commands, log, reclaim, lock };
+        let path = writer.directory.clone();
+        let thread = std::thread::Builder::new().name("spool-writer".into());
+        thread.spawn(move || writer.run()).context("start the writer of", &path)?;
+        Ok((Self { handle: Handle::new(shared, sender) }, recovery))
+    }
+
+    /// Begins a message.
+    #[must_use]
+    pub fn draft(&self) -> Draft {
+        Draft::new(self.handle.clone())
+    }
+
+    /// The envelope and the current state of a message.
+    ///
+    /// *Errors*: `Unknown`; `Damaged`, after which [`quarantine`](Self::quarantine) ends the message; `Io`.
+    pub async fn load(&self, id: MessageId) -> Result<Stored, SpoolError> {
+        reader::load(&self.handle.shared, id).await
+    }
+
+    /// The content of a message, to be read in chunks.
+    ///
+    /// *Errors*: `Unknown`.
+    pub fn content(&self, id: MessageId) -> Result<ContentReader, SpoolError> {
+        ContentReader::open(&self.handle.shared, id)
+    }
+
+    /// Replaces the state of a message. Durable when it returns.
+    ///
+    /// *Errors*: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may not have changed the state.
+    pub async fn update(&self, id: MessageId, state: DeliveryState) -> Result<(), SpoolError> {
+        let record = Record::state(id, &state);
+        self.handle.ask(|reply| Command::Change { record, reply }).await
+    }
+
+    /// Removes a message: every recipient's fate is known. Durable when it returns. Errors and cancellation as
+    /// [`update`](Self::update).
+    pub async fn remove(&self, id: MessageId) -> Result<(), SpoolError> {
+        let record = Record::removed(id);
+        self.handle.ask(|reply| Command::Change { record, reply }).await
+    }
+
+    /// Changes or removes a message and accepts others, all or nothing and in one sync.
+    ///
+    /// *Errors*: `Unknown` when the message is not there, `Duplicate` when one of the new ones is, `Inconsistent` as in
+    /// [`Draft::commit`], `Unhealthy`; nothing has happened then, save that after `Unhealthy` it is unknown. *Cancellation*: a
+    /// dropped future leaves all of it done or nothing.
+    pub async fn settle(&self, settlement: Settlement) -> Result<(), SpoolError> {
+        let Settlement { id, state, accept } = settlement;
+        let record = state.map_or_else(|| Record::removed(id), |state| Record::state(id, &state));
+        if accept.is_empty() {
+            return self.handle.ask(|reply| Command::Change { record, reply }).await;
+        }
+        let messages =
+            accept.into_iter().map(|(envelope, state, content)| NewMessage::whole(envelope, state, &content));
+        let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
+        if messages.iter().map(NewMessage::bytes).sum::<u64>() > MAXIMUM_PAYLOAD as u64 {
+            return Err(SpoolError::Inconsistent("too large to be stored in one piece"));
+        }
+        self.handle.ask(|reply| Command::Settle { record, messages, reply }).await
+    }
+
+    /// Takes a damaged message out of the spool and keeps what can be read of it in `quarantine/<id>/`, for `reason` (which
+    /// holds no content). Durable when it returns.
+    ///
+    /// *Errors*: `Unknown`, `Unhealthy`; `Io` when the quarantine directory cannot be written, the message stays then.
+    pub async fn quarantine(&self, id: MessageId, reason: &str) -> Result<(), SpoolError> {
+        let reason = reason.to_owned();
+        self.handle.ask(|reply| Command::Quarantine { id, reason, reply }).await
+    }
+
+    /// Whether the spool takes mail, to be watched.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.handle.shared.health.subscribe()
+    }
+
+    /// How much it holds and has done. Cheap enough for every scrape of metrics.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.handle.shared.usage()
+    }
+
+    /// Finishes what was asked before, marks the log as complete, stops the writer and releases the lock. Other handles are
+    /// answered `Closed` from then on.
+    pub async fn close(self) {
+        // An unhealthy spool has said so already, and there is nothing the caller could do about it here.
+        let _ = self.handle.ask(|reply| Command::Close { reply }).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Figures for docs/adr/0003-spool.md: `cargo test -p postroad-relay --release spool::tests::bench -- --ignored --nocapture
+//! --test-threads 1`. The directory is that of `TMPDIR`, which must be on the disk in question.
+
+use std::time::{Duration, Instant};
+
+use super::super::{Options, Spool};
+use super::support::{open, state, store};
+use crate::message::MessageId;
+
+const SIZE: usize = 10 << 10;
+
+async fn stores_per_second(callers: u128, seconds: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { maximum_bytes: 64 << 30, ..Options::default() };
+    let (spool, _) = open(directory.path(), options);
+    // Past the first segment, which nothing was prepared for.
+    let first = tokio::task::JoinSet::from_iter((0..7_000).map(|id| {
+        let spool = spool.clone();
+        async move { store(&spool, id, SIZE).await.unwrap() }
+    }));
+    first.join_all().await;
+    let (before, start) = (spool.usage(), Instant::now());
+    let until = start + Duration::from_secs(seconds);
+    let tasks = tokio::task::JoinSet::from_iter((1..=callers).map(|caller| {
+        let spool = spool.clone();
+        async move {
+            let mut latencies = Vec::new();
+            while Instant::now() < until {
+                let began = Instant::now();
+                store(&spool, (caller << 64) | latencies.len() as u128, SIZE).await.unwrap();
+                latencies.push(began.elapsed());
+            }
+            latencies
+        }
+    }));
+    let mut latencies = tasks.join_all().await.concat();
+    latencies.sort_unstable();
+    let (elapsed, usage) = (start.elapsed().as_secs_f64(), spool.usage());
+    let messages = latencies.len() as f64;
+    eprintln!(
+        "{callers:4} callers: {:7.0} stores/s, {:5.1} messages a sync, latency p50 {:?} p99 {:?}",
+        messages / elapsed,
+        messages / (usage.syncs - before.syncs) as f64,
+        latencies[latencies.len() / 2],
+        latencies[latencies.len() * 99 / 100],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn stores_of_10_kib() {
+    for callers in [1, 10, 50, 200] {
+        stores_per_second(callers, 5).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn stores_and_removals_with_reclaiming() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 16 << 20, maximum_bytes: 1 << 30, ..Options::default() };
+    let (spool, _) = open(directory.path(), options);
+    let (start, until) = (Instant::now(), Instant::now() + Duration::from_secs(10));
+    let tasks = tokio::task::JoinSet::from_iter((1..=50_u128).map(|caller| {
+        let spool = spool.clone();
+        async move {
+            let (mut count, mut slowest) = (0, Duration::ZERO);
+            while Instant::now() < until {
+                let id = (caller << 64) | count;
+                let began = Instant::now();
+                store(&spool, id, SIZE).await.unwrap();
+                slowest = slowest.max(began.elapsed());
+                // One of sixteen stays for a while, which pins its segment.
+                if count % 16 != 0 {
+                    spool.remove(MessageId(id)).await.unwrap();
+                } else if count > 320 {
+                    spool.remove(MessageId(id - 320)).await.unwrap();
+                }
+                count += 1;
+            }
+            (count, slowest)
+        }
+    }));
+    let results = tasks.join_all().await;
+    let stored: u128 = results.iter().map(|result| result.0).sum();
+    let slowest = results.iter().map(|result| result.1).max().unwrap();
+    eprintln!(
+        "50 callers, store then remove: {:.0} messages/s, slowest store {slowest:?}, at the end {:?}",
+        stored as f64 / start.elapsed().as_secs_f64(),
+        spool.usage()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn reopening() {
+    for (messages, size) in [(100_000_u128, SIZE), (1_000_000, 1_000)] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { maximum_bytes: 64 << 30, ..Options::default() };
+        let (spool, _) = open(directory.path(), options.clone());
+        for block in 0..messages / 1_000 {
+            let stores = tokio::task::JoinSet::from_iter((0..1_000).map(|id| {
+                let spool = spool.clone();
+                async move { store(&spool, block * 1_000 + id, size).await.unwrap() }
+            }));
+            stores.join_all().await;
+        }
+        for id in 0..messages / 10 {
+            if id % 1_000 == 0 {
+                spool.update(MessageId(id), state(1)).await.unwrap();
+            }
+        }
+        let total = spool.usage().total_bytes;
+        spool.close().await;
+        let memory = resident();
+        let start = Instant::now();
+        let (spool, recovery) = Spool::open(directory.path(), options).unwrap();
+        let elapsed = start.elapsed();
+        assert_eq!(recovery.messages.len() as u128, messages);
+        drop(recovery);
+        eprintln!(
+            "{messages} messages of {size} bytes ({} MiB): reopened in {elapsed:?} (files in the page cache), {} bytes more resident a message",
+            total >> 20,
+            (resident().saturating_sub(memory)) as u128 / messages
+        );
+        let start = Instant::now();
+        spool.handle.shared.index().in_segment(1);
+        eprintln!("    looking for a segment's messages: {:?}", start.elapsed());
+    }
+}
+
+/// Bytes of memory this process has in use.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

@@ -1,0 +1,112 @@
+//! What the spool's tests share.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::super::{ContentReader, Options, Recovery, Spool, SpoolError, Stored};
+use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+
+/// Small segments, so that a test sees many of them.
+pub(super) fn small() -> Options {
+    Options { segment_bytes: 8 << 10, maximum_bytes: 64 << 20, reclaim_bytes_per_batch: 16 << 10 }
+}
+
+/// A directory in memory where there is one: crashes are simulated by copies, so no test but those of timing needs a disk.
+pub(super) fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+pub(super) fn open(directory: &Path, options: Options) -> (Spool, Recovery) {
+    Spool::open(directory, options).unwrap()
+}
+
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+pub(super) fn envelope(id: u128, size: usize) -> Envelope {
+    Envelope {
+        id: MessageId(id),
+        reverse_path: "app@example.com".into(),
+        recipients: vec!["a@example.org".into(), "b@example.org".into()],
+        eight_bit: false,
+        size: size as u64,
+        accepted_at: Timestamp(1_000 + id as u64),
+        identity: Some(format!("rule-{}", id % 2)),
+    }
+}
+
+pub(super) fn state(attempts: u32) -> DeliveryState {
+    DeliveryState { attempts, ..DeliveryState::new(2, Timestamp(5_000 + u64::from(attempts))) }
+}
+
+/// Bytes that are this message's own.
+pub(super) fn content(id: u128, size: usize) -> Bytes {
+    let mut word = id as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    std::iter::repeat_with(|| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word as u8
+    })
+    .take(size)
+    .collect()
+}
+
+pub(super) async fn store(spool: &Spool, id: u128, size: usize) -> Result<(), SpoolError> {
+    let mut draft = spool.draft();
+    draft.append(content(id, size)).await?;
+    draft.commit(envelope(id, size), state(0)).await
+}
+
+pub(super) async fn read(mut reader: ContentReader) -> Result<Vec<u8>, SpoolError> {
+    let mut all = Vec::new();
+    while let Some(chunk) = reader.next().await? {
+        assert!(!chunk.is_empty() && chunk.len() <= 256 << 10, "a chunk of {} bytes", chunk.len());
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+/// The message is there with this state, and its content is its own.
+pub(super) async fn assert_stored(spool: &Spool, id: u128, size: usize, attempts: u32) {
+    let stored = spool.load(MessageId(id)).await.unwrap();
+    assert_eq!(stored, Stored { envelope: envelope(id, size), state: state(attempts) });
+    let reader = spool.content(MessageId(id)).unwrap();
+    assert_eq!(reader.size(), size as u64);
+    assert!(read(reader).await.unwrap() == content(id, size), "content of {id}");
+}
+
+/// What a crash would leave behind: the files as they are, without the lock and the prepared segment.
+pub(super) fn image(directory: &Path) -> TempDir {
+    let copy = self::directory();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name.to_str().unwrap().starts_with("segment-") {
+            fs::copy(entry.path(), copy.path().join(name)).unwrap();
+        }
+    }
+    copy
+}
+
+/// Waits until reclaiming has nothing left to do.
+pub(super) async fn reclaimed(spool: &Spool) {
+    watch("reclaiming ends", || !spool.usage().reclaiming).await;
+}
+
+/// Waits until `condition` holds.
+pub(super) async fn watch(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..20_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never: {what}");
+}

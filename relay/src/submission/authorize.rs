@@ -1,0 +1,109 @@
+//! Who may send what: MAIL and RCPT against the policy. Pure; a refusal is a reply that names what decided (P5).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smtp_protocol::Reply;
+
+use crate::config::{Authentication, Listener, ListenerTls, Policy};
+use crate::credentials;
+use crate::routing;
+
+/// What is known of the client at this moment of its session.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where its connection comes from.
+    pub address: IpAddr,
+    /// Who it proved to be.
+    pub user: Option<AuthenticatedUser>,
+    /// Whether the session is under TLS.
+    pub tls: bool,
+}
+
+/// A user name that came with the right password.
+#[derive(Clone, Debug)]
+pub struct AuthenticatedUser {
+    /// The identity that knew it.
+    pub identity: Arc<str>,
+    /// The name.
+    pub username: String,
+}
+
+/// The identity that lets this client begin a mail transaction, or the reply that refuses it.
+///
+/// # Errors
+/// 530 where AUTH would help and is offered, 550 otherwise.
+pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc<str>, Reply> {
+    if let Some(user) = &client.user {
+        return if credentials::still_known(policy, &user.identity, &user.username) {
+            Ok(user.identity.clone())
+        } else {
+            Err(Reply::new(
+                530,
+                (5, 7, 0),
+                format!("authenticate again: the users of RelayPool {} changed", policy.pool),
+            ))
+        };
+    }
+    if listener.authentication == Authentication::Required {
+        return Err(Reply::new(530, (5, 7, 0), "authentication required"));
+    }
+    if let Some(identity) = policy.identities.iter().find(|identity| identity.admits(client.address)) {
+        return Ok(identity.name.clone());
+    }
+    Err(unidentified(policy, listener, client))
+}
+
+fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Reply {
+    let who = format!("client {} matches no identity of RelayPool {}", client.address, policy.pool);
+    let offers_auth = listener.authentication != Authentication::None;
+    if offers_auth && !client.tls && listener.tls != ListenerTls::None {
+        return Reply::new(
+            530,
+            (5, 7, 0),
+            format!(
+                "{who}: issue STARTTLS and authenticate, or have its network added to spec.clients.identities"
+            ),
+        );
+    }
+    if offers_auth {
+        return Reply::new(
+            530,
+            (5, 7, 0),
+            format!("{who}: authenticate, or have its network added to spec.clients.identities"),
+        );
+    }
+    Reply::new(
+        550,
+        (5, 7, 1),
+        format!(
+            "{who}: have its network added to spec.clients.identities, or authenticate on a port that offers it"
+        ),
+    )
+}
+
+/// Whether some route takes this recipient.
+///
+/// # Errors
+/// 550 5.4.4 naming the pool and the recipient's domain when none does.
+pub fn recipient(policy: &Policy, sender: &str, recipient: &str) -> Result<(), Reply> {
+    if routing::route(policy, sender, recipient).is_some() {
+        return Ok(());
+    }
+    let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let sender = if sender.is_empty() { "<>" } else { sender };
+    Err(Reply::new(
+        550,
+        (5, 4, 4),
+        format!(
+            "no route of RelayPool {} takes mail from {sender} to domain {domain}: have one added to spec.routes",
+            policy.pool
+        ),
+    ))
+}
+
+/// What RCPT is answered when the recipient is fine.
+#[must_use]
+pub fn recipient_accepted() -> Reply {
+    Reply::new(250, (2, 1, 5), "recipient ok")
+}

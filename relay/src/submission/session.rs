@@ -1,0 +1,415 @@
+//! One client's connection: bytes between the socket and the protocol's state machine, and the state machine's events
+//! carried out.
+//!
+//! The protocol is `smtp_protocol::ServerSession`, which does no IO; the decisions are `authorize`'s. This file connects them
+//! to the socket and the spool, and says 250 only when the spool has returned (P1).
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use smtp_protocol::{
+    AuthOffer, Body, Event, ForwardPath, PlainCredentials, Reply, ReversePath, ServerConfig, ServerSession,
+    TlsOffer,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::authorize::{self, AuthenticatedUser, Client};
+use super::received::{self, Trace};
+use super::stream::Stream;
+use super::{Accepted, Context};
+use crate::config::{Authentication, Listener, ListenerTls, Policy};
+use crate::credentials;
+use crate::limits::Exceeded;
+use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+use crate::shutdown::Phase;
+use crate::spool::{Draft, Health, SpoolError};
+
+/// One read from the socket.
+const READ_OCTETS: usize = 16 * 1024;
+/// A handshake that takes longer belongs to no mail client.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that is one too many gets this long to hear so.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a connection ended other than by QUIT.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the client closed the connection")]
+    ByClient,
+    #[error("the client did not read its replies in time")]
+    NotReading,
+    #[error("the TLS handshake took too long")]
+    Handshake,
+}
+
+/// Serves one connection until either side ends it.
+pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, context: Context) {
+    // Replies are whole when they are written; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let policy = context.policy.borrow().clone();
+    let session = ServerSession::new(Arc::new(server_config(&policy, &listener)));
+    let name = listener.name.clone();
+    let connection = Connection {
+        session,
+        user: None,
+        client,
+        listener,
+        context,
+        transaction: None,
+        buffer: BytesMut::with_capacity(READ_OCTETS),
+    };
+    match connection.serve(Stream::Plain(stream)).await {
+        Ok(()) => tracing::debug!(%client, listener = name, "session ended"),
+        Err(ended) => tracing::debug!(%client, listener = name, reason = %ended, "connection ended"),
+    }
+}
+
+/// Tells a connection that is one too many to come back later.
+pub(super) async fn refuse(
+    mut stream: TcpStream,
+    client: IpAddr,
+    listener: Listener,
+    policy: Arc<Policy>,
+    exceeded: Exceeded,
+) {
+    let text = match exceeded {
+        Exceeded::Total => {
+            format!("{} has as many connections as it may have, try again later", policy.hostname)
+        }
+        Exceeded::Client => {
+            format!("{client} has as many connections as one client may have, try again later")
+        }
+    };
+    tracing::warn!(%client, listener = listener.name, pool = policy.pool, ?exceeded, "connection refused");
+    if listener.tls == ListenerTls::Implicit {
+        return;
+    }
+    let config = Arc::new(server_config(&policy, &listener));
+    let output = ServerSession::refuse(config, Reply::new(421, (4, 7, 0), text)).take_output();
+    let _ = timeout(REFUSAL_TIMEOUT, async {
+        stream.write_all(&output).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+fn server_config(policy: &Policy, listener: &Listener) -> ServerConfig {
+    ServerConfig {
+        hostname: policy.hostname.clone(),
+        banner_text: "ESMTP Postroad".to_owned(),
+        message_bytes: policy.limits.message_bytes,
+        recipients: policy.limits.recipients,
+        tls: match listener.tls {
+            ListenerTls::None => TlsOffer::None,
+            ListenerTls::Optional => TlsOffer::StartTls,
+            ListenerTls::Required => TlsOffer::StartTlsRequired,
+            ListenerTls::Implicit => TlsOffer::Established,
+        },
+        authentication: match listener.authentication {
+            Authentication::None => AuthOffer::None,
+            Authentication::Optional => AuthOffer::Optional,
+            Authentication::Required => AuthOffer::Required,
+        },
+        ..ServerConfig::default()
+    }
+}
+
+struct Connection {
+    session: ServerSession,
+    user: Option<AuthenticatedUser>,
+    client: IpAddr,
+    listener: Listener,
+    context: Context,
+    transaction: Option<Transaction>,
+    buffer: BytesMut,
+}
+
+/// What has been agreed to since MAIL.
+struct Transaction {
+    identity: Arc<str>,
+    reverse_path: ReversePath,
+    recipients: Vec<String>,
+    eight_bit: bool,
+    content: Option<Content>,
+}
+
+/// The content on its way into the spool.
+struct Content {
+    id: MessageId,
+    draft: Draft,
+    accepted_at: Timestamp,
+    /// The first failure; what follows it is read and dropped, because the reply comes after the final dot.
+    failure: Option<SpoolError>,
+}
+
+/// What is to be done after the events have been handled and the output written.
+enum Next {
+    Read,
+    StartTls,
+    Close,
+}
+
+impl Connection {
+    async fn serve(mut self, mut stream: Stream) -> Result<(), Ended> {
+        if self.listener.tls == ListenerTls::Implicit {
+            stream = self.handshake(stream).await?;
+        }
+        let mut shutdown = self.context.shutdown.clone();
+        loop {
+            let next = self.handle_events().await;
+            self.write(&mut stream).await?;
+            match next {
+                Next::Close => {
+                    let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
+                    return Ok(());
+                }
+                Next::StartTls => {
+                    stream = self.handshake(stream).await?;
+                    self.session.tls_established();
+                    self.user = None;
+                    continue;
+                }
+                Next::Read => {}
+            }
+            let stopping = shutdown.phase() == Phase::Stopping;
+            tokio::select! {
+                read = timeout(self.session.read_timeout(), stream.read_buf(&mut self.buffer)) => match read {
+                    Err(_) => self.session.timed_out(),
+                    Ok(Ok(0)) => return Err(Ended::ByClient),
+                    Ok(read) => {
+                        read?;
+                        self.session.receive(&self.buffer);
+                        self.buffer.clear();
+                    }
+                },
+                () = shutdown.reached(Phase::Stopping), if !stopping => self.session.shut_down(),
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: Stream) -> Result<Stream, Ended> {
+        let Some(certificate) = self.listener.certificate.clone() else {
+            return Err(io::Error::other("the listener has no certificate").into());
+        };
+        match timeout(HANDSHAKE_TIMEOUT, stream.handshake(certificate.0)).await {
+            Err(_) => Err(Ended::Handshake),
+            Ok(result) => Ok(result?),
+        }
+    }
+
+    async fn write(&mut self, stream: &mut Stream) -> Result<(), Ended> {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            stream.write_all(&output).await?;
+            stream.flush().await
+        };
+        match timeout(self.session.read_timeout(), write).await {
+            Err(_) => Err(Ended::NotReading),
+            Ok(result) => Ok(result?),
+        }
+    }
+
+    async fn handle_events(&mut self) -> Next {
+        while let Some(event) = self.session.poll() {
+            match event {
+                Event::StartTls => return Next::StartTls,
+                Event::Closed => return Next::Close,
+                Event::Authenticate(credentials) => {
+                    let reply = self.authenticate(&credentials);
+                    self.session.respond(reply);
+                }
+                Event::Mail { reverse_path, size: _, body } => {
+                    let reply = self.mail(reverse_path, body);
+                    self.session.respond(reply);
+                }
+                Event::Recipient { forward_path } => {
+                    let reply = self.recipient(&forward_path);
+                    self.session.respond(reply);
+                }
+                Event::Data => {
+                    let reply = self.data().await;
+                    self.session.respond(reply);
+                }
+                Event::Content(slice) => self.content(slice).await,
+                Event::EndOfContent => {
+                    let reply = self.end_of_content().await;
+                    self.session.respond(reply);
+                }
+                Event::Abort => self.transaction = None,
+            }
+        }
+        Next::Read
+    }
+
+    fn authenticate(&mut self, offered: &PlainCredentials) -> Reply {
+        let policy = self.context.policy.borrow().clone();
+        match credentials::verify(&policy, offered) {
+            Some(identity) => {
+                self.user = Some(AuthenticatedUser { identity, username: offered.username().to_owned() });
+                Reply::new(235, (2, 7, 0), "authentication succeeded")
+            }
+            None => {
+                self.context.metrics.authentication_failures.inc();
+                tracing::warn!(client = %self.client, listener = self.listener.name, pool = policy.pool, "authentication failed");
+                smtp_protocol::auth::authentication_failed()
+            }
+        }
+    }
+
+    fn mail(&mut self, reverse_path: ReversePath, body: Body) -> Reply {
+        let policy = self.context.policy.borrow().clone();
+        let client = Client { address: self.client, user: self.user.clone(), tls: self.session.is_tls() };
+        let identity = match authorize::mail(&policy, &self.listener, &client) {
+            Ok(identity) => identity,
+            Err(reply) => return self.refused(reply),
+        };
+        if let Some(reply) = self.cannot_store() {
+            return reply;
+        }
+        self.transaction = Some(Transaction {
+            identity,
+            reverse_path,
+            recipients: Vec::new(),
+            eight_bit: body == Body::EightBitMime,
+            content: None,
+        });
+        Reply::new(250, (2, 1, 0), "sender ok")
+    }
+
+    fn refused(&self, reply: Reply) -> Reply {
+        self.context.metrics.refusals.inc();
+        tracing::warn!(client = %self.client, listener = self.listener.name, %reply, "refused");
+        reply
+    }
+
+    /// The spool's state makes it pointless to let the client send its content.
+    fn cannot_store(&self) -> Option<Reply> {
+        match &*self.context.spool.health().borrow() {
+            Health::Healthy => None,
+            Health::Full => Some(Reply::new(452, (4, 3, 1), "spool full, try again later")),
+            Health::Unhealthy(_) => Some(Reply::new(451, (4, 3, 0), "spool not writable, try again later")),
+        }
+    }
+
+    fn recipient(&mut self, forward_path: &ForwardPath) -> Reply {
+        let policy = self.context.policy.borrow().clone();
+        let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
+        let recipient = match forward_path.mailbox() {
+            Some(mailbox) => mailbox.as_str().to_owned(),
+            // RFC 5321 §4.1.1.3: <Postmaster> without a domain is this host's.
+            None => format!("{}@{}", forward_path.local_part(), policy.hostname),
+        };
+        match authorize::recipient(&policy, transaction.reverse_path.as_str(), &recipient) {
+            Ok(()) => {
+                transaction.recipients.push(recipient);
+                authorize::recipient_accepted()
+            }
+            Err(reply) => self.refused(reply),
+        }
+    }
+
+    async fn data(&mut self) -> Reply {
+        let hostname = self.context.policy.borrow().hostname.clone();
+        let now = SystemTime::now();
+        let accepted_at = Timestamp::from(now);
+        let id = MessageId::new(accepted_at, rand::random());
+        let trace = received::header(&Trace {
+            helo_name: self.session.helo_name().unwrap_or("unknown"),
+            client: self.client,
+            hostname: &hostname,
+            id,
+            esmtp: self.session.is_esmtp(),
+            tls: self.session.is_tls(),
+            authenticated: self.user.is_some(),
+            now,
+        });
+        let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
+        let mut content = Content { id, draft: self.context.spool.draft(), accepted_at, failure: None };
+        content.append(Bytes::from(trace)).await;
+        transaction.content = Some(content);
+        Reply::bare(354, "start mail input; end with <CRLF>.<CRLF>")
+    }
+
+    async fn content(&mut self, slice: Bytes) {
+        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
+        {
+            content.append(slice).await;
+        }
+    }
+
+    async fn end_of_content(&mut self) -> Reply {
+        let Some(transaction) = self.transaction.take() else { return out_of_sequence() };
+        let Some(content) = transaction.content else { return out_of_sequence() };
+        let envelope = Envelope {
+            id: content.id,
+            reverse_path: transaction.reverse_path.as_str().to_owned(),
+            recipients: transaction.recipients,
+            eight_bit: transaction.eight_bit,
+            size: content.draft.size(),
+            accepted_at: content.accepted_at,
+            identity: Some(transaction.identity.to_string()),
+        };
+        let state = DeliveryState::new(envelope.recipients.len(), content.accepted_at);
+        let stored = match content.failure {
+            Some(failure) => Err(failure),
+            None => content.draft.commit(envelope.clone(), state.clone()).await,
+        };
+        match stored {
+            Ok(()) => self.announce(envelope, state).await,
+            Err(error) => {
+                tracing::error!(client = %self.client, %error, "a message could not be stored; the client was told to try again");
+                match error {
+                    SpoolError::Full { .. } => Reply::new(452, (4, 3, 1), "spool full, try again later"),
+                    _ => Reply::new(451, (4, 3, 0), "spool not writable, try again later"),
+                }
+            }
+        }
+    }
+
+    /// The message is on stable storage: tell dispatch, then the client.
+    async fn announce(&self, envelope: Envelope, state: DeliveryState) -> Reply {
+        let metrics = &self.context.metrics;
+        metrics.messages_accepted.inc();
+        metrics.recipients_accepted.inc_by(envelope.recipients.len() as u64);
+        tracing::info!(
+            id = %envelope.id,
+            client = %self.client,
+            identity = envelope.identity,
+            from = envelope.reverse_path,
+            recipients = envelope.recipients.len(),
+            size = envelope.size,
+            "accepted"
+        );
+        let reply = Reply::new(250, (2, 6, 0), format!("queued as {}", envelope.id));
+        if self.context.accepted.send(Accepted { envelope: Arc::new(envelope), state }).await.is_err() {
+            // Dispatch has ended because the relay stops; the message is in the spool and found at the next start.
+            tracing::info!("accepted while stopping; delivered after the next start");
+        }
+        reply
+    }
+}
+
+impl Content {
+    async fn append(&mut self, slice: Bytes) {
+        if self.failure.is_none()
+            && let Err(failure) = self.draft.append(slice).await
+        {
+            self.failure = Some(failure);
+        }
+    }
+}
+
+/// The session asks for nothing in this order; a reply is still better than a panic.
+fn out_of_sequence() -> Reply {
+    Reply::new(503, (5, 5, 1), "bad sequence of commands")
+}
