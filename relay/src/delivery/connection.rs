@@ -5,13 +5,13 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustls::pki_types::ServerName;
 use smtp_protocol::{
     ClientConfig, ClientEvent, ClientSession, SessionFailure, Transaction, TransactionReplies,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::spool::{ContentReader, SpoolError};
@@ -61,6 +61,8 @@ pub(super) struct Connection {
     stream: BoxedStream,
     session: ClientSession,
     buffer: BytesMut,
+    /// What the upstream said while content was still being written.
+    decided: Option<ClientEvent>,
 }
 
 impl Connection {
@@ -71,7 +73,8 @@ impl Connection {
         tls: Option<Tls>,
     ) -> Result<Self, SessionFailure> {
         let session = ClientSession::new(config);
-        let mut connection = Self { stream, session, buffer: BytesMut::with_capacity(READ_OCTETS) };
+        let mut connection =
+            Self { stream, session, buffer: BytesMut::with_capacity(READ_OCTETS), decided: None };
         loop {
             match connection.event().await {
                 ClientEvent::StartTls => connection = connection.start_tls(tls.as_ref()).await?,
@@ -167,24 +170,66 @@ impl Connection {
         .await;
     }
 
+    /// Sends the content to its end, or until the upstream has decided without it.
     async fn send_content(
         &mut self,
         content: &mut ContentReader,
     ) -> Result<Result<(), SessionFailure>, SpoolError> {
         while let Some(chunk) = content.next().await? {
             self.session.content(&chunk);
-            if let Err(failure) = self.flush().await {
+            if let Err(failure) = self.write_content().await {
                 return Ok(Err(failure));
+            }
+            if self.decided.is_some() {
+                return Ok(Ok(()));
             }
         }
         self.session.end_of_content();
-        Ok(self.flush().await)
+        Ok(self.write_content().await)
+    }
+
+    /// Writes while listening: an upstream may refuse a large content before its end and close, and its reply would be
+    /// lost if only writing could notice.
+    async fn write_content(&mut self) -> Result<(), SessionFailure> {
+        let mut output = self.session.take_output();
+        let Self { stream, buffer, session, decided } = self;
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let deadline = Instant::now() + DATA_BLOCK_TIMEOUT;
+        while !output.is_empty() {
+            let broken = tokio::select! {
+                read = reading.read_buf(buffer) => match read {
+                    Ok(0) => Some("the upstream closed the connection".to_owned()),
+                    Ok(_) => {
+                        session.receive(buffer);
+                        buffer.clear();
+                        *decided = session.poll();
+                        if decided.is_some() {
+                            return Ok(());
+                        }
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                },
+                written = writing.write(&output) => match written {
+                    Ok(octets) => {
+                        output.advance(octets);
+                        None
+                    }
+                    Err(error) => Some(error.to_string()),
+                },
+                () = sleep_until(deadline) => Some("the upstream takes no more octets".to_owned()),
+            };
+            if let Some(why) = broken {
+                return Err(session.connection_lost(why));
+            }
+        }
+        writing.flush().await.map_err(|error| session.connection_lost(error.to_string()))
     }
 
     /// The protocol's next event, with whatever writing and reading it takes.
     async fn event(&mut self) -> ClientEvent {
         loop {
-            if let Some(event) = self.session.poll() {
+            if let Some(event) = self.decided.take().or_else(|| self.session.poll()) {
                 return event;
             }
             if let Err(failure) = self.flush().await {

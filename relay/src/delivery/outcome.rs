@@ -5,8 +5,8 @@ use smtp_protocol::{RecipientReply, Reply, TransactionReplies};
 /// What became of one recipient in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The upstream took responsibility (RFC 5321 §4.2.5).
-    Delivered,
+    /// The upstream took responsibility (RFC 5321 §4.2.5) with this reply.
+    Delivered(Reply),
     /// Not now; the text says why.
     Deferred(String),
     /// Never; the reply says why.
@@ -40,7 +40,7 @@ pub fn judge(replies: &TransactionReplies) -> Outcome {
 
 fn fate(recipient: &RecipientReply) -> Fate {
     if recipient.is_delivered() {
-        return Fate::Delivered;
+        return Fate::Delivered(recipient.reply.clone());
     }
     let about_credentials = ABOUT_CREDENTIALS.contains(&recipient.reply.code.value());
     if recipient.reply.is_permanent() && !about_credentials {
@@ -64,7 +64,7 @@ mod tests {
             Outcome::Decided(fates) => fates
                 .iter()
                 .map(|fate| match fate {
-                    Fate::Delivered => 'd',
+                    Fate::Delivered(_) => 'd',
                     Fate::Deferred(_) => 'l',
                     Fate::Refused(_) => 'r',
                 })

@@ -341,6 +341,7 @@ impl Driver {
             }
             Report::Finished { job, fates } => {
                 self.lane(&name, |lane| lane.idle(session));
+                log_delivered(&name, session, &job, &fates);
                 self.outcome(&name, &job, fates);
             }
             Report::Returned { job, fault } => self.returned(&name, session, job, fault),
@@ -385,7 +386,7 @@ impl Driver {
         for fate in &fates {
             let counters = &self.dispatch.metrics;
             match fate {
-                Fate::Delivered => counters.recipients_delivered.get_or_create(&label).inc(),
+                Fate::Delivered(_) => counters.recipients_delivered.get_or_create(&label).inc(),
                 Fate::Refused(_) => counters.recipients_failed.get_or_create(&label).inc(),
                 Fate::Deferred(reason) => {
                     tracing::info!(id = %job.id, upstream = name, reason, "deferred");
@@ -425,9 +426,6 @@ impl Driver {
         };
         let counters = &self.dispatch.metrics;
         counters.recipients_expired.inc_by(settled.counts.expired);
-        if settled.counts.delivered > 0 {
-            tracing::info!(id = %settled.id, recipients = settled.counts.delivered, "delivered");
-        }
         if let Some(message) = self.messages.get_mut(&settled.id) {
             message.settling = false;
             if settled.last {
@@ -542,5 +540,17 @@ impl Driver {
             self.replan.extend(parts.map(|job| (job.id, job.recipients)));
             self.ports.remove(name);
         }
+    }
+}
+
+/// One line a transaction: all its delivered recipients share the reply to the content.
+fn log_delivered(upstream: &str, session: SessionId, job: &Job, fates: &[Fate]) {
+    let mut replies = fates.iter().filter_map(|fate| match fate {
+        Fate::Delivered(reply) => Some(reply),
+        Fate::Deferred(_) | Fate::Refused(_) => None,
+    });
+    if let Some(reply) = replies.next() {
+        let recipients = 1 + replies.count();
+        tracing::info!(id = %job.id, upstream, session = session.0, recipients, %reply, "delivered");
     }
 }

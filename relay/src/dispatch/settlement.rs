@@ -59,7 +59,7 @@ pub(super) fn decide(
         };
         let failure = |reason| Failure { recipient: address.clone(), reason };
         match fate {
-            Fate::Delivered => {
+            Fate::Delivered(_) => {
                 *recipient = RecipientState::Delivered;
                 counts.delivered += 1;
             }
@@ -102,6 +102,10 @@ mod tests {
         }
     }
 
+    fn delivered() -> Fate {
+        Fate::Delivered(Reply::new(250, (2, 0, 0), "ok"))
+    }
+
     fn rules(now: u64) -> Rules {
         let retry = RetryPolicy { minimum: Duration::from_secs(60), maximum: Duration::from_secs(3600) };
         Rules { retry, expire_after: Duration::from_secs(1000), now: Timestamp(now), jitter: 0.5 }
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn a_message_goes_when_every_fate_is_known() {
         let refused = Fate::Refused(Reply::new(550, (5, 1, 1), "unknown"));
-        let decision = decide_for(&[Fate::Delivered, refused], true, 10);
+        let decision = decide_for(&[delivered(), refused], true, 10);
         assert_eq!(decision.state, None);
         assert_eq!(decision.failures[0].recipient, "r1@example.net");
         assert_eq!(decision.counts, Counts { delivered: 1, failed: 1, ..Counts::default() });
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_what_was_put_off_is_tried_again_later() {
-        let decision = decide_for(&[Fate::Delivered, Fate::Deferred("busy".into())], true, 10);
+        let decision = decide_for(&[delivered(), Fate::Deferred("busy".into())], true, 10);
         let state = decision.state.unwrap();
         assert_eq!(state.queued().collect::<Vec<_>>(), [1]);
         assert!(state.attempts == 1 && state.due_at > Timestamp(10));
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn another_part_in_flight_keeps_the_attempt_open() {
-        let decision = decide_for(&[Fate::Delivered, Fate::Deferred("busy".into())], false, 10);
+        let decision = decide_for(&[delivered(), Fate::Deferred("busy".into())], false, 10);
         assert_eq!(decision.state.unwrap().attempts, 0);
     }
 

@@ -47,6 +47,7 @@ fn stores_until_a_write_fails() {
     runtime().block_on(async {
         let mut acknowledged = 0;
         let failure = loop {
+            assert!(acknowledged < 1_000, "the limit has no effect on what is acknowledged");
             match store(&spool, acknowledged + 1, 10_000).await {
                 Ok(()) => acknowledged += 1,
                 Err(error) => break error,
