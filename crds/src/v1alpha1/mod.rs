@@ -3,6 +3,11 @@
 //! [`Upstream`] says where mail goes next, [`RelayPool`] which relays accept it and for whom. Field documentation is
 //! user documentation: it becomes `kubectl explain` and the committed YAML beside this crate.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "the derives repeat the fields' attributes in what they generate"
+)]
+
 mod condition;
 mod quantity;
 mod reference;

@@ -1,0 +1,42 @@
+# Postroad's front door. `make help` lists what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what building and testing need (Debian, Ubuntu); says each step, repeats none
+	tests/setup/install.sh
+
+.PHONY: check
+check: ## The inner loop: format, lints and the tests that need no control plane
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --quiet
+
+.PHONY: test
+test: setup ## Everything: set-up, lints, all suites, the chart, the images
+	$(MAKE) check
+	$(MAKE) control-plane
+	charts/check.sh
+	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+
+.PHONY: control-plane
+control-plane: ## Build etcd, kube-apiserver, kubectl and helm into a cache outside the tree
+	tests/control-plane/build.sh
+
+.PHONY: generate
+generate: ## Rewrite generated files: the CustomResourceDefinitions and golden manifests
+	UPDATE=1 cargo test -p postroad-crds --quiet
+
+.PHONY: images
+images: ## Build OCI archives of operator and relay without a daemon, into target/images
+	charts/images/build.sh
+
+.PHONY: push
+push: ## Push the archives: make push REGISTRY=registry.example/postroad [TAG=...]
+	charts/images/push.sh $(REGISTRY) $(TAG)

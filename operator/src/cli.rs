@@ -1,0 +1,141 @@
+//! The command line. Every flag of `run` may come from the environment, as the chart gives it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::context::Settings;
+use crate::controllers;
+use crate::relay_pool::build::RelayImage;
+use crate::telemetry::LogFormat;
+
+/// Keeps mail relays running as RelayPool and Upstream resources describe them.
+#[derive(Debug, Parser)]
+#[command(name = "postroad-operator", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much to log: error, warn, info, debug, trace, or a list of directives.
+    #[arg(long, global = true, env = "POSTROAD_LOG", default_value = "info")]
+    pub log: String,
+    /// How to write log lines.
+    #[arg(long, global = true, env = "POSTROAD_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// What the operator can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch a Kubernetes API server and keep relay pods.
+    Run(RunArguments),
+}
+
+/// When the kubelet pulls the relay image.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PullPolicy {
+    #[value(name = "Always")]
+    Always,
+    #[value(name = "IfNotPresent")]
+    IfNotPresent,
+    #[value(name = "Never")]
+    Never,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The image of relay pods.
+    #[arg(long, env = "POSTROAD_RELAY_IMAGE")]
+    relay_image: String,
+    /// When the kubelet pulls it.
+    #[arg(long, env = "POSTROAD_RELAY_IMAGE_PULL_POLICY", value_enum, default_value = "IfNotPresent")]
+    relay_image_pull_policy: PullPolicy,
+    /// The namespace of the leader election's Lease. Default: the operator's own.
+    #[arg(long, env = "POSTROAD_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// The name of that Lease.
+    #[arg(long, env = "POSTROAD_LEASE_NAME", default_value = "postroad-operator")]
+    lease_name: String,
+    /// Who this process is in the election. Default: the host's name and the process id.
+    #[arg(long, env = "POSTROAD_IDENTITY")]
+    identity: Option<String>,
+    /// The namespaces to watch, separated by commas. Default: all.
+    #[arg(long, env = "POSTROAD_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "POSTROAD_HEALTH_ADDRESS", default_value = "[::]:8080")]
+    health_address: SocketAddr,
+    /// The DNS domain of the cluster.
+    #[arg(long, env = "POSTROAD_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
+    #[arg(long, env = "POSTROAD_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl RunArguments {
+    /// The options they stand for. An empty variable counts as unset, because charts pass those. `host` is the machine's
+    /// name and `process` the process id.
+    #[must_use]
+    pub fn options(self, host: &str, process: u32) -> controllers::Options {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let names = self.watch_namespaces.iter().map(|name| name.trim().to_owned());
+        controllers::Options {
+            kubeconfig: self.kubeconfig.filter(|path| !path.as_os_str().is_empty()),
+            namespaces: names.filter(|name| !name.is_empty()).collect(),
+            health_address: self.health_address,
+            lease_namespace: given(self.lease_namespace),
+            lease_name: self.lease_name,
+            identity: given(self.identity).unwrap_or_else(|| format!("{host}_{process}")),
+            settings: Settings {
+                relay_image: RelayImage {
+                    name: self.relay_image,
+                    pull_policy: match self.relay_image_pull_policy {
+                        PullPolicy::Always => "Always",
+                        PullPolicy::IfNotPresent => "IfNotPresent",
+                        PullPolicy::Never => "Never",
+                    }
+                    .to_owned(),
+                },
+                cluster_domain: self.cluster_domain.trim_end_matches('.').to_owned(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn empty_values_count_as_unset() {
+        let cli = Cli::parse_from([
+            "postroad-operator",
+            "run",
+            "--relay-image=r",
+            "--watch-namespaces=",
+            "--identity=",
+            "--lease-namespace=",
+        ]);
+        let Command::Run(arguments) = cli.command;
+        let options = arguments.options("host", 7);
+        assert_eq!((options.namespaces, options.identity.as_str()), (vec![], "host_7"));
+        assert_eq!(options.lease_namespace, None);
+    }
+
+    #[test]
+    fn namespaces_are_separated_by_commas() {
+        let cli =
+            Cli::parse_from(["postroad-operator", "run", "--relay-image=r", "--watch-namespaces=a, b,"]);
+        let Command::Run(arguments) = cli.command;
+        assert_eq!(arguments.options("host", 7).namespaces, ["a", "b"]);
+    }
+}

@@ -1,0 +1,63 @@
+//! `postroad-operator`: reads the command line, starts logging, runs, and says in one sentence why it ended.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser;
+use postroad_operator::cli::{Cli, Command};
+use postroad_operator::{controllers, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postroad-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
+    telemetry::start(&cli.log, cli.log_format).map_err(|error| anyhow!(error))?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("another TLS provider is in use"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(stop.clone())?;
+        match cli.command {
+            Command::Run(arguments) => {
+                controllers::run(arguments.options(&host(), std::process::id()), stop).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// SIGTERM and SIGINT ask to stop.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "postroad-operator".to_owned(),
+        name => name.to_owned(),
+    }
+}

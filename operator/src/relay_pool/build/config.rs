@@ -1,0 +1,82 @@
+//! The RelayConfig of a pool, and the Secret that carries it to the pods. Pure. Local mode renders by the same function.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use postroad_crds::relay_config::{FILE_NAME, Listener, ObjectName, RelayConfig, VERSION};
+
+use crate::reason::{Problem, Reason};
+use crate::relay_pool::build::metadata;
+use crate::relay_pool::validate::{ValidatedListener, ValidatedPool};
+
+/// What fits into a Secret, with room for its metadata: the API server's bound is 1 MiB of data.
+const MAXIMUM_BYTES: usize = 1_000_000;
+
+/// The configuration of the pool's relays. `endpoint` is the name apps use, which is also the relays' own unless the pool
+/// gives another; `address` says where a listener binds.
+pub fn relay_config(
+    pool: &ValidatedPool,
+    endpoint: &str,
+    address: impl Fn(&ValidatedListener) -> String,
+) -> RelayConfig {
+    let listener = |listener: &ValidatedListener| Listener {
+        name: listener.name.clone(),
+        address: address(listener),
+        tls: listener.tls,
+        authentication: listener.authentication,
+    };
+    RelayConfig {
+        version: VERSION.to_owned(),
+        pool: ObjectName { namespace: pool.namespace.clone(), name: pool.names.pool.clone() },
+        replicas: pool.replicas,
+        hostname: pool.hostname.clone().unwrap_or_else(|| endpoint.to_owned()),
+        listeners: pool.listeners.iter().map(listener).collect(),
+        certificate: pool.certificate.clone(),
+        identities: pool.identities.clone(),
+        routes: pool.routes.clone(),
+        upstreams: pool.upstreams.clone(),
+        queue: pool.queue.clone(),
+        limits: pool.limits.clone(),
+        shutdown: pool.shutdown.clone(),
+    }
+}
+
+/// The rendered file.
+///
+/// # Errors
+/// `ConfigurationTooLarge` when it does not fit into a Secret.
+pub fn render(config: &RelayConfig) -> Result<String, Problem> {
+    let pool = &config.pool;
+    let text = config.to_yaml().map_err(|_| {
+        Problem::new(
+            Reason::InvalidSpec,
+            format!("the configuration of RelayPool {pool} cannot be written as YAML"),
+        )
+    })?;
+    if text.len() > MAXIMUM_BYTES {
+        let message = format!(
+            "the configuration of RelayPool {pool} has {} octets and a Secret holds {MAXIMUM_BYTES}: \
+             split the pool, or name fewer users, networks or domains",
+            text.len()
+        );
+        return Err(Problem::new(Reason::ConfigurationTooLarge, message));
+    }
+    Ok(text)
+}
+
+/// The Secret with the rendered configuration, which the pods mount as a folder.
+///
+/// # Errors
+/// As [`render`].
+pub fn secret(pool: &ValidatedPool, owner: &OwnerReference, endpoint: &str) -> Result<Secret, Problem> {
+    let config = relay_config(pool, endpoint, |listener| format!("[::]:{}", listener.container_port));
+    let data = BTreeMap::from([(FILE_NAME.to_owned(), ByteString(render(&config)?.into_bytes()))]);
+    Ok(Secret {
+        metadata: metadata::object(&pool.names.config_secret, &pool.namespace, owner),
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
+}

@@ -1,0 +1,41 @@
+//! Build: from a validated pool to the objects it consists of. Pure: no client, no clock; the same input gives the same
+//! objects, octet for octet (tests/golden).
+
+pub mod config;
+pub mod metadata;
+pub mod pod_disruption_budget;
+pub mod quantity;
+pub mod service;
+pub mod service_account;
+pub mod stateful_set;
+
+use std::marker::PhantomData;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::reason::Problem;
+use crate::relay_pool::resources::{Prepared, Resources};
+use crate::relay_pool::validate::ValidatedPool;
+pub use stateful_set::RelayImage;
+
+/// The objects of the pool that `owner` refers to.
+///
+/// # Errors
+/// `ConfigurationTooLarge`, when the rendered configuration does not fit into a Secret.
+pub fn build(
+    pool: &ValidatedPool,
+    owner: &OwnerReference,
+    image: &RelayImage,
+    cluster_domain: &str,
+) -> Result<Resources<Prepared>, Problem> {
+    let endpoint = pool.names.endpoint(&pool.namespace, cluster_domain);
+    Ok(Resources {
+        service_account: service_account::service_account(pool, owner),
+        config_secret: config::secret(pool, owner, &endpoint)?,
+        service: service::service(pool, owner),
+        headless_service: service::headless_service(pool, owner),
+        pod_disruption_budget: pod_disruption_budget::pod_disruption_budget(pool, owner),
+        stateful_set: stateful_set::stateful_set(pool, owner, image),
+        state: PhantomData,
+    })
+}

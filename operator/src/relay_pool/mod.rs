@@ -1,0 +1,177 @@
+//! The RelayPool's controller, one file a step:
+//!
+//! 1. [`dereference`] fetches what the pool names (reads),
+//! 2. [`validate`] decides whether pool and names can be used (pure),
+//! 3. [`build`] makes the objects (pure),
+//! 4. [`apply`] puts them in place and removes what is no longer wanted (writes what differs),
+//! 5. [`status`] says what came of it (pure; `report` writes it).
+//!
+//! A pool that cannot be used keeps what it had: its objects are neither changed nor removed, its status says why. A pool
+//! that has none yet gets none. Deletion needs no step: the objects belong to the pool and go with it.
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod names;
+pub mod ports;
+pub mod resources;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::DeserializeGuard;
+use kube::discovery::ApiResource;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use postroad_crds::v1alpha1::{RelayPool, RelayPoolStatus};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::metrics::Outcome;
+use crate::reason::{Findings, Problem, Reason};
+use crate::report::{self, Subject};
+
+/// The kind, as metrics and logs name it.
+pub const KIND: &str = "RelayPool";
+
+/// Makes the cluster hold what the pool asks for.
+///
+/// # Errors
+/// When the API server does not answer, refuses, or an object's name is taken; the caller tries again later. A pool that
+/// cannot be used is no error: its status says so, and a change of it or of what it names brings it back here.
+pub async fn reconcile(
+    guarded: Arc<DeserializeGuard<RelayPool>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    if guarded.meta().deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    match &guarded.0 {
+        Ok(pool) => reconcile_readable(pool, &context).await,
+        Err(invalid) => {
+            let message = format!("RelayPool {}: it cannot be read: {}", guarded.name_any(), invalid.error);
+            let mut findings = Findings::default();
+            findings.spec.push(Problem::new(Reason::InvalidSpec, message));
+            refused(guarded.as_ref(), None, &findings, &context).await
+        }
+    }
+}
+
+async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Action, Error> {
+    let namespace = pool.namespace().unwrap_or_default();
+    let references = dereference::dereference(&context.objects, &context.upstreams, &namespace, pool).await?;
+    let valid = match validate::validate(pool, &references) {
+        Ok(valid) => valid,
+        Err(findings) => return refused(pool, pool.status.as_ref(), &findings, context).await,
+    };
+    let owner = owner(pool);
+    let built = build::build(&valid, &owner, &context.settings.relay_image, &context.settings.cluster_domain);
+    let resources = match built {
+        Ok(resources) => resources,
+        Err(problem) => return unprogrammed(pool, &problem, context).await.map(|()| Action::await_change()),
+    };
+    match apply::apply(&context.objects, &owner, &namespace, resources).await {
+        Ok(applied) => {
+            let found =
+                Found { replicas: pool.spec.replicas, set: Some(&applied.stateful_set), ..Found::default() };
+            write(pool, pool.status.as_ref(), &found, context).await?;
+            context.metrics.reconcile(KIND, Outcome::Settled);
+            Ok(Action::await_change())
+        }
+        Err(error) => {
+            let problem = error.problem();
+            unprogrammed(pool, &problem, context).await?;
+            Err(Error::Refused(problem))
+        }
+    }
+}
+
+fn owner(pool: &RelayPool) -> OwnerReference {
+    OwnerReference { block_owner_deletion: Some(true), ..pool.controller_owner_ref(&()).unwrap_or_default() }
+}
+
+/// The pool or what it names cannot be used: everything stays as it is, the status says why.
+async fn refused<K: Resource<DynamicType = ()>>(
+    pool: &K,
+    status: Option<&RelayPoolStatus>,
+    findings: &Findings,
+    context: &Context,
+) -> Result<Action, Error> {
+    for problem in findings.iter() {
+        context.metrics.error(KIND, problem.reason);
+        tracing::warn!(reason = %problem.reason, "{problem}");
+    }
+    let present = present(pool, context).await?;
+    let replicas = present.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or_default();
+    let found = Found { replicas, findings: Some(findings), unprogrammed: None, set: present.as_ref() };
+    write(pool, status, &found, context).await?;
+    context.metrics.reconcile(KIND, Outcome::Refused);
+    Ok(Action::await_change())
+}
+
+/// The pool can be used, but its objects are not in place.
+async fn unprogrammed(pool: &RelayPool, problem: &Problem, context: &Context) -> Result<(), Error> {
+    context.metrics.error(KIND, problem.reason);
+    tracing::warn!(reason = %problem.reason, "RelayPool {}: {problem}", pool.name_any());
+    let present = present(pool, context).await?;
+    let replicas = pool.spec.replicas;
+    let found = Found { replicas, findings: None, unprogrammed: Some(problem), set: present.as_ref() };
+    write(pool, pool.status.as_ref(), &found, context).await
+}
+
+/// The StatefulSet that an earlier reconcile has made for this pool.
+async fn present<K: Resource<DynamicType = ()>>(
+    pool: &K,
+    context: &Context,
+) -> Result<Option<StatefulSet>, Error> {
+    let namespace = pool.meta().namespace.clone().unwrap_or_default();
+    let found: Option<StatefulSet> = context.objects.find(&namespace, &pool.name_any()).await?;
+    Ok(found.filter(|set| {
+        set.owner_references().iter().any(|owner| Some(&owner.uid) == pool.meta().uid.as_ref())
+    }))
+}
+
+/// What a reconcile has come to.
+#[derive(Default)]
+struct Found<'a> {
+    replicas: i32,
+    findings: Option<&'a Findings>,
+    unprogrammed: Option<&'a Problem>,
+    set: Option<&'a StatefulSet>,
+}
+
+async fn write<K: Resource<DynamicType = ()>>(
+    pool: &K,
+    cached: Option<&RelayPoolStatus>,
+    found: &Found<'_>,
+    context: &Context,
+) -> Result<(), Error> {
+    let none = Findings::default();
+    let metadata = pool.meta();
+    let name = pool.name_any();
+    let endpoint = format!(
+        "{name}.{}.svc.{}",
+        metadata.namespace.as_deref().unwrap_or_default(),
+        context.settings.cluster_domain
+    );
+    let observed = status::Observation {
+        pool: &name,
+        generation: metadata.generation.unwrap_or_default(),
+        replicas: found.replicas,
+        endpoint: &endpoint,
+        findings: found.findings.unwrap_or(&none),
+        unprogrammed: found.unprogrammed,
+        stateful_set: found.set,
+    };
+    let now = report::now();
+    let subject = Subject::new(ApiResource::erase::<RelayPool>(&()), metadata, &status::CONDITIONS);
+    subject
+        .report(&context.objects, &context.recorder, cached, |present| {
+            status::status(&observed, &now, present)
+        })
+        .await?;
+    Ok(())
+}
