@@ -13,10 +13,11 @@ setup: ## Install what building and testing need (Debian, Ubuntu); says each ste
 	tests/setup/install.sh
 
 .PHONY: check
-check: ## The inner loop: format, lints and the tests that need no control plane
+check: ## The inner loop: format, lints and all suites
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --workspace --quiet
+	cargo build --workspace --bins
+	cargo test --workspace
 
 .PHONY: test
 test: setup ## Everything: set-up, lints, all suites, the chart, the images

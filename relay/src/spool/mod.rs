@@ -32,7 +32,7 @@
 //! ```
 //!
 //! The path of a store: `draft` → `command` → `writer` (one batch) → `log` (stage, write, sync) → `index`; that of a start:
-//! `recovery` → `replay` over `scan`. Why it is built so, with figures: docs/adr/0003-spool.md.
+//! `recovery` → `replay` over `scan`. Why it is built so, with figures: docs/adr/0001-spool.md.
 
 mod command;
 mod draft;

@@ -1,7 +1,7 @@
 //! The next segment's file, prepared ahead: its blocks written with zeros and synced.
 //!
 //! A sync after appending to a file must also bring the file system's metadata to disk (new blocks, new length); after
-//! overwriting prepared blocks it need not, which on ext4 makes a commit two to three times as fast (docs/adr/0003-spool.md).
+//! overwriting prepared blocks it need not, which on ext4 makes a commit two to three times as fast (docs/adr/0001-spool.md).
 //! A matter of speed only: when no spare is ready the log goes on in an empty file.
 
 use std::fs::{self, File, OpenOptions};

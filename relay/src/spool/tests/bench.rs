@@ -1,4 +1,4 @@
-//! Figures for docs/adr/0003-spool.md: `cargo test -p postroad-relay --release spool::tests::bench -- --ignored --nocapture
+//! Figures for docs/adr/0001-spool.md: `cargo test -p postroad-relay --release spool::tests::bench -- --ignored --nocapture
 //! --test-threads 1`. The directory is that of `TMPDIR`, which must be on the disk in question.
 
 use std::time::{Duration, Instant};
