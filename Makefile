@@ -12,12 +12,18 @@ help: ## Show this list
 setup: ## Install what building and testing need (Debian, Ubuntu); says each step, repeats none
 	tests/setup/install.sh
 
+.PHONY: demo
+demo: setup ## Run the quickstart on this machine: local mode, real messages, where they arrived
+	cargo build -p postroad-operator -p postroad-relay
+	tests/demo/run.sh
+
 .PHONY: check
 check: ## The inner loop: format, lints and all suites
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo build --workspace --bins
 	cargo test --workspace
+	tests/demo/run.sh
 
 .PHONY: test
 test: setup ## Everything: set-up, lints, all suites, the chart, the images
@@ -32,7 +38,7 @@ control-plane: ## Build etcd, kube-apiserver, kubectl and helm into a cache outs
 
 .PHONY: generate
 generate: ## Rewrite generated files: the CustomResourceDefinitions and golden manifests
-	UPDATE=1 cargo test -p postroad-crds --quiet
+	UPDATE=1 cargo test -p postroad-crds -p postroad-operator --quiet
 
 .PHONY: images
 images: ## Build OCI archives of operator and relay without a daemon, into target/images

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::context::Settings;
 use crate::controllers;
+use crate::local;
 use crate::relay_pool::build::RelayImage;
 use crate::telemetry::LogFormat;
 
@@ -30,6 +31,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch a Kubernetes API server and keep relay pods.
     Run(RunArguments),
+    /// Watch a folder of manifests and keep relay processes on this machine.
+    Local(LocalArguments),
 }
 
 /// When the kubelet pulls the relay image.
@@ -73,6 +76,28 @@ pub struct RunArguments {
     /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
     #[arg(long, env = "POSTROAD_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
+}
+
+/// Arguments of `local`.
+#[derive(Debug, Args)]
+pub struct LocalArguments {
+    /// The folder with the manifests (*.yaml, *.yml): RelayPool, Upstream and Secret.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Where relays keep their configuration and their mail.
+    #[arg(long, env = "POSTROAD_DATA", default_value = "./data", value_name = "DIR")]
+    data: PathBuf,
+    /// The postroad-relay binary. Default: the one beside this program, else the one in PATH.
+    #[arg(long, env = "POSTROAD_RELAY", value_name = "FILE")]
+    relay: Option<PathBuf>,
+}
+
+impl LocalArguments {
+    /// The options they stand for.
+    #[must_use]
+    pub fn options(self) -> local::Options {
+        local::Options { directory: self.directory, data: self.data, relay: self.relay }
+    }
 }
 
 impl RunArguments {
@@ -125,7 +150,7 @@ mod tests {
             "--identity=",
             "--lease-namespace=",
         ]);
-        let Command::Run(arguments) = cli.command;
+        let Command::Run(arguments) = cli.command else { panic!("not run") };
         let options = arguments.options("host", 7);
         assert_eq!((options.namespaces, options.identity.as_str()), (vec![], "host_7"));
         assert_eq!(options.lease_namespace, None);
@@ -135,7 +160,7 @@ mod tests {
     fn namespaces_are_separated_by_commas() {
         let cli =
             Cli::parse_from(["postroad-operator", "run", "--relay-image=r", "--watch-namespaces=a, b,"]);
-        let Command::Run(arguments) = cli.command;
+        let Command::Run(arguments) = cli.command else { panic!("not run") };
         assert_eq!(arguments.options("host", 7).namespaces, ["a", "b"]);
     }
 }

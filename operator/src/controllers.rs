@@ -66,11 +66,11 @@ pub enum RunError {
     #[error("{0}")]
     Configuration(String),
     /// The health address cannot be served.
-    #[error("{0}")]
+    #[error(transparent)]
     Health(#[from] std::io::Error),
     /// Another process leads, or may.
     #[error("{0}; this process ends and starts anew as a follower")]
-    Lost(#[from] Lost),
+    Lost(Lost),
 }
 
 /// Runs until `stop` is cancelled.

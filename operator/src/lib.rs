@@ -1,7 +1,9 @@
 //! The operator: from `RelayPool` and `Upstream` to relays that run.
 //!
-//! `run` watches an API server and makes Kubernetes objects. One reconcile is dereference → validate → build → apply →
-//! status, a file each; validate and build take no client.
+//! `run` watches an API server and makes Kubernetes objects; `local` watches a folder of the same manifests and starts relays
+//! as processes. Both use the same validators and the same rendering: [`relay_pool::validate`] and
+//! [`relay_pool::build::config`]. One reconcile is dereference → validate → build → apply → status, a file each; validate and
+//! build take no client.
 
 pub mod cli;
 pub mod client;
@@ -11,6 +13,7 @@ pub mod drift;
 pub mod error;
 pub mod health;
 pub mod lease;
+pub mod local;
 pub mod metrics;
 pub mod queue;
 pub mod reason;

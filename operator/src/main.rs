@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use postroad_operator::cli::{Cli, Command};
-use postroad_operator::{controllers, telemetry};
+use postroad_operator::{controllers, local, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,27 +29,30 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("cannot start the asynchronous runtime")?;
     runtime.block_on(async {
-        let stop = CancellationToken::new();
-        stop_on_signals(stop.clone())?;
+        let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        stop_on_signals(stop.clone(), kill.clone())?;
         match cli.command {
             Command::Run(arguments) => {
                 controllers::run(arguments.options(&host(), std::process::id()), stop).await?;
             }
+            Command::Local(arguments) => local::run(arguments.options(), stop, kill).await?,
         }
         Ok(())
     })
 }
 
-/// SIGTERM and SIGINT ask to stop.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+/// The first SIGTERM or SIGINT asks to stop, a second one to stop at once.
+fn stop_on_signals(stop: CancellationToken, kill: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for token in [stop, kill] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
         }
-        stop.cancel();
     });
     Ok(())
 }

@@ -104,7 +104,17 @@ impl Subject {
         Ok(())
     }
 
+    /// The one place that logs what became of an object, and the one that publishes it.
     async fn publish(&self, recorder: &Recorder, transition: Transition) {
+        let Transition { good, reason, message } = &transition;
+        let kind = &self.kind.kind;
+        let namespace = self.reference.namespace.as_deref().unwrap_or_default();
+        let name = self.reference.name.as_deref().unwrap_or_default();
+        if *good {
+            tracing::info!(reason, "{kind} {namespace}/{name}: {message}");
+        } else {
+            tracing::warn!(reason, "{kind} {namespace}/{name}: {message}");
+        }
         let event = Event {
             type_: if transition.good { EventType::Normal } else { EventType::Warning },
             reason: transition.reason,
@@ -144,15 +154,16 @@ struct Transition {
     message: String,
 }
 
-/// What is worth an Event: a condition that flips or is false for another reason than before. A new object announces
-/// neither what was to be expected (`Accepted`, `ResolvedRefs` true) nor that its pods are still starting. Of several
-/// conditions with one cause only the first speaks.
+/// What is worth an Event: a condition that flips or, but for `Ready`, which only repeats the others, is false for another
+/// reason than before. A new object announces neither what was to be expected (`Accepted`, `ResolvedRefs` true) nor that
+/// its pods are still starting. Of several conditions with one cause only the first speaks.
 fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Transition> {
     let mut found: Vec<Transition> = Vec::new();
     for new in after {
         let good = new.status == "True";
         let speaks = match condition(before, &new.type_) {
-            Some(old) => old.status != new.status || (!good && old.reason != new.reason),
+            Some(old) if old.status != new.status => true,
+            Some(old) => !good && old.reason != new.reason && new.type_ != "Ready",
             None if good => matches!(new.type_.as_str(), "Programmed" | "Ready"),
             None => new.type_ != "Ready",
         };
@@ -205,7 +216,9 @@ mod tests {
         check(&starting, &starting, &[]);
         check(&starting, &[("Ready", "True", "Ready")], &["Ready"]);
         check(&[("Ready", "True", "Ready")], &[("Ready", "False", "Wait")], &["Wait"]);
-        check(&[("Ready", "False", "Wait")], &[("Ready", "False", "Other")], &["Other"]);
+        check(&[("Ready", "False", "Wait")], &[("Ready", "False", "Other")], &[]);
+        let missing = |reason| [("ResolvedRefs", "False", reason)];
+        check(&missing("SecretNotFound"), &missing("SecretInvalid"), &["SecretInvalid"]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ build-essential     # cargo links with cc; the static C library for container im
 ca-certificates     # downloads
 curl                # downloads
 git                 # the commit in the image labels
+openssl             # the demo's certificate
 libnet-ssleay-perl  # swaks speaks TLS with it
 swaks               # the independent client of the demo
 TEXT

@@ -102,7 +102,6 @@ async fn refused<K: Resource<DynamicType = ()>>(
 ) -> Result<Action, Error> {
     for problem in findings.iter() {
         context.metrics.error(KIND, problem.reason);
-        tracing::warn!(reason = %problem.reason, "{problem}");
     }
     let present = present(pool, context).await?;
     let replicas = present.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or_default();
@@ -115,7 +114,6 @@ async fn refused<K: Resource<DynamicType = ()>>(
 /// The pool can be used, but its objects are not in place.
 async fn unprogrammed(pool: &RelayPool, problem: &Problem, context: &Context) -> Result<(), Error> {
     context.metrics.error(KIND, problem.reason);
-    tracing::warn!(reason = %problem.reason, "RelayPool {}: {problem}", pool.name_any());
     let present = present(pool, context).await?;
     let replicas = pool.spec.replicas;
     let found = Found { replicas, findings: None, unprogrammed: Some(problem), set: present.as_ref() };

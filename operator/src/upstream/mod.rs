@@ -47,7 +47,6 @@ pub async fn reconcile(
     };
     for problem in findings.iter() {
         context.metrics.error(KIND, problem.reason);
-        tracing::warn!(reason = %problem.reason, "{problem}");
     }
     let cached = guarded.0.as_ref().ok().and_then(|upstream| upstream.status.as_ref());
     let now = report::now();
