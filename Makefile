@@ -12,23 +12,27 @@ help: ## Show this list
 setup: ## Install what building and testing need (Debian, Ubuntu); says each step, repeats none
 	tests/setup/install.sh
 
+.PHONY: build
+build: ## Build operator and relay for trying them out
+	cargo build -p postroad-operator -p postroad-relay
+
 .PHONY: demo
 demo: setup ## Run the quickstart on this machine: local mode, real messages, where they arrived
-	cargo build -p postroad-operator -p postroad-relay
+	$(MAKE) build
 	tests/demo/run.sh
 
 .PHONY: check
 check: ## The inner loop: format, lints and all suites
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo build --workspace --bins
+	$(MAKE) build
 	cargo test --workspace
 	tests/demo/run.sh
 
 .PHONY: test
 test: setup ## Everything: set-up, lints, all suites, the chart, the images
-	$(MAKE) check
 	$(MAKE) control-plane
+	$(MAKE) check
 	charts/check.sh
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
 

@@ -62,6 +62,12 @@ impl ApiError {
         }
     }
 
+    /// Whether the write failed because the namespace is going away, and everything in it.
+    #[must_use]
+    pub fn is_namespace_ending(&self) -> bool {
+        matches!(&self.fault, Fault::Api(error) if is_namespace_ending(error))
+    }
+
     /// The HTTP status of the answer, when there was one.
     #[must_use]
     pub fn code(&self) -> Option<u16> {
@@ -98,6 +104,14 @@ pub fn explain(error: &kube::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+/// Whether a write failed because its namespace is going away.
+#[must_use]
+pub fn is_namespace_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Reads and writes objects.

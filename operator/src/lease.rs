@@ -180,7 +180,10 @@ impl Candidate {
                 answered();
                 // Whatever was remembered is outdated.
                 self.forget_version();
-                Attempt::Failed(status.message.clone())
+                Attempt::Failed(match status.code {
+                    409 => "another candidate was faster".to_owned(),
+                    _ => status.message.clone(),
+                })
             }
             Ok(Err(error)) => Attempt::Failed(explain(&error)),
             Ok(Ok(attempt)) => {

@@ -11,7 +11,7 @@ use postroad_crds::v1alpha1::{RelayPoolStatus, UpstreamStatus, condition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client::{ApiError, Objects};
+use crate::client::{ApiError, Objects, explain, is_namespace_ending};
 
 /// The longest note of an Event is 1 KiB.
 const NOTE_MAXIMUM: usize = 1000;
@@ -122,8 +122,9 @@ impl Subject {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &self.reference).await {
-            let reason = crate::client::explain(&error);
+        let published = recorder.publish(&event, &self.reference).await;
+        if let Some(error) = published.err().filter(|error| !is_namespace_ending(error)) {
+            let reason = explain(&error);
             tracing::warn!(event = event.reason, "an Event could not be published: {reason}");
         }
     }

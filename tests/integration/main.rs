@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 
 mod conservation;
+mod operator;
 
 use postroad_crds::relay_config::RelayConfig;
 use postroad_tests::smtp_server::SmtpServer;

@@ -97,7 +97,8 @@ pub struct Process {
     id: u32,
     signals: mpsc::UnboundedSender<Signal>,
     exit: watch::Receiver<Option<ExitStatus>>,
-    gone: std::sync::mpsc::Receiver<()>,
+    /// Behind a lock only because a shared control plane has to be `Sync`.
+    gone: Mutex<std::sync::mpsc::Receiver<()>>,
     log: Log,
 }
 
@@ -164,7 +165,7 @@ impl Drop for Process {
         }
         self.signal(Signal::Kill);
         // Returns when the sender is dropped with the attending task: then the process is reaped.
-        let _ = self.gone.recv_timeout(LAST_BREATH);
+        let _ = lock(&self.gone).recv_timeout(LAST_BREATH);
     }
 }
 
@@ -275,8 +276,14 @@ fn spawn(program: Program) -> Result<Process, ProcessError> {
     let (signals, orders) = mpsc::unbounded_channel();
     let (ended, exit) = watch::channel(None);
     let (alive, gone) = std::sync::mpsc::channel();
-    let process =
-        Process { name: program.name, id: child.id().unwrap_or_default(), signals, exit, gone, log };
+    let process = Process {
+        name: program.name,
+        id: child.id().unwrap_or_default(),
+        signals,
+        exit,
+        gone: Mutex::new(gone),
+        log,
+    };
     tokio::spawn(attend(child, orders, readers, ended, alive));
     Ok(process)
 }

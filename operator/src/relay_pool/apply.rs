@@ -44,6 +44,12 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the namespace is going away, so that nothing is left to do.
+    #[must_use]
+    pub fn is_namespace_ending(&self) -> bool {
+        matches!(self, Self::Api(error) if error.is_namespace_ending())
+    }
+
     /// The problem for conditions, events and metrics.
     #[must_use]
     pub fn problem(&self) -> Problem {

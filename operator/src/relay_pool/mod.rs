@@ -81,6 +81,7 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
             context.metrics.reconcile(KIND, Outcome::Settled);
             Ok(Action::await_change())
         }
+        Err(error) if error.is_namespace_ending() => Ok(Action::await_change()),
         Err(error) => {
             let problem = error.problem();
             unprogrammed(pool, &problem, context).await?;
