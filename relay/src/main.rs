@@ -83,7 +83,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "postroad-relay: {error:#}");
+            let _ = writeln!(std::io::stderr(), "postroad-relay: {}", telemetry::sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::spool::{self, Recovery, Spool};
 use crate::submission::{Context, Listeners};
+use crate::telemetry;
 
 /// Accepted messages that may wait for dispatch to hear of them.
 const ACCEPTED_BACKLOG: usize = 1024;
@@ -150,7 +151,7 @@ async fn reload(
             Err(error) => {
                 metrics.configurations_refused.inc();
                 tracing::error!(
-                    error = format!("{error:#}"),
+                    error = telemetry::sentence(&error),
                     "configuration refused; the last good one stays in force"
                 );
             }

@@ -25,3 +25,13 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot be started: {error}"))
 }
+
+/// An error with its causes as one sentence. A cause that its error's text tells already is not told again.
+#[must_use]
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
+}

@@ -3,6 +3,7 @@
 
 mod conservation;
 mod operator;
+mod relay;
 
 use postroad_crds::relay_config::RelayConfig;
 use postroad_tests::smtp_server::SmtpServer;

@@ -477,7 +477,7 @@ pub struct RelayPoolStatus {
     pub selector: Option<String>,
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Upstream and Secret it names, directly or through an Upstream,
     /// exists and has what it needs. `Programmed`: the relays' configuration and objects are in place as this generation
-    /// wants them. `Ready`: all relays accept mail.
+    /// wants them. `Ready`: they are, and all relays accept mail.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
