@@ -1,0 +1,40 @@
+//! The chart by the real helm on a real API server. No kubelet runs, so installed means: every object was admitted.
+
+use postroad_tests::control_plane::{ControlPlane, ControlPlaneOptions};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/postroad");
+const SYSTEM: [&str; 2] = ["--namespace", "postroad-system"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chart_installs_upgrades_and_leaves_the_definitions_for_the_next_install() {
+    // A control plane of its own: the definitions are cluster-wide, and helm must be the one that makes them.
+    let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await.unwrap();
+    let helm = async |command: &str, more: &[&str]| {
+        control_plane.helm(&[&[command, "postroad"], more, &SYSTEM].concat()).await.unwrap()
+    };
+    let names =
+        async |kind: &str| control_plane.kubectl(&["get", kind, "--output=name", "-A"]).await.unwrap();
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    control_plane.kubectl(&["create", "namespace", "postroad-system"]).await.unwrap();
+    control_plane.kubectl(&["label", "namespace", "postroad-system", enforce]).await.unwrap();
+
+    let notes = helm("install", &[CHART]).await;
+    assert!(notes.contains("kind: RelayPool"), "the notes tell the next step: {notes}");
+    assert!(names("deployments").await.contains("deployment.apps/postroad"));
+    helm("upgrade", &[CHART, "--set", "replicas=1"]).await;
+
+    let pool =
+        "apiVersion: postroad.dev/v1alpha1\nkind: Upstream\nmetadata: {name: kept}\nspec: {sandbox: {}}\n";
+    let namespace = control_plane.namespace("chart").await.unwrap();
+    namespace.apply(pool).await.unwrap();
+    helm("uninstall", &[]).await;
+    assert!(!names("deployments").await.contains("postroad"));
+    let definitions = names("crds").await;
+    assert!(
+        definitions.contains("relaypools.postroad.dev") && definitions.contains("upstreams.postroad.dev")
+    );
+    assert!(names("upstreams").await.contains("kept"), "what users made survives");
+
+    helm("install", &[CHART]).await;
+    assert!(names("deployments").await.contains("deployment.apps/postroad"));
+}
