@@ -1,6 +1,5 @@
 //! What one relay does with changed configurations, refused clients and input that is not as it should be.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use postroad_tests::load::Load;
@@ -203,7 +202,7 @@ async fn mail_is_kept_while_the_upstream_is_down_and_a_stop_cuts_no_transaction(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_relay_ends_the_running_transaction_and_begins_no_other() {
-    let setting = Arc::new(setting().await);
+    let setting = setting().await;
     let mut client = setting.client().await;
     client.ehlo("client.example").await.unwrap();
     begin_content(&mut client).await;

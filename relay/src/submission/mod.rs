@@ -189,3 +189,6 @@ fn admit(stream: TcpStream, client: IpAddr, listener: Listener, context: &Contex
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

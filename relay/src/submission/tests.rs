@@ -1,0 +1,87 @@
+//! Listeners over real sockets in paused time: while nothing can happen the clock runs ahead, so minutes pass at once.
+
+use std::sync::Arc;
+
+use postroad_crds::relay_config::RelayConfig;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant};
+
+use super::*;
+use crate::shutdown;
+use crate::spool::Options;
+
+struct Served {
+    _listeners: Listeners,
+    _accepted: mpsc::Receiver<Accepted>,
+    _phase: watch::Sender<Phase>,
+    _folder: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+async fn served() -> Served {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "version: relay-config.postroad.dev/v1
+pool: {{namespace: mail, name: main}}
+replicas: 1
+hostname: relay.example
+listeners: [{{name: smtp, address: '{address}', tls: None, authentication: None}}]
+identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
+routes: [{{name: all, upstream: box}}]
+upstreams:
+- name: box
+  destination: {{sandbox: {{keepMessages: 1}}}}
+  connections: {{maximum: 1, messagesPerConnection: 1, idleTimeoutSeconds: 1, maximumAgeSeconds: 10}}
+queue: {{expireAfterSeconds: 60, minimumBackoffSeconds: 1, maximumBackoffSeconds: 2, maximumBytes: 10000000}}
+limits: {{messageBytes: 1000, recipientsPerMessage: 1, connections: 2, connectionsPerClient: 1}}
+shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
+"
+    );
+    let policy = Arc::new(Policy::compile(&RelayConfig::from_yaml(&text).unwrap()).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(folder.path(), Options::default()).unwrap();
+    let (accepted, announcements) = mpsc::channel(1);
+    let (phase, shutdown) = shutdown::channel();
+    let mut listeners = Listeners::new(Context {
+        policy: watch::channel(policy.clone()).1,
+        spool,
+        accepted,
+        metrics: Arc::new(Metrics::new()),
+        shutdown,
+        limits: ConnectionLimits::default(),
+        sessions: TaskTracker::new(),
+    });
+    let bound = listeners.bind(&policy).await.unwrap();
+    listeners.apply(&policy, bound);
+    Served { _listeners: listeners, _accepted: announcements, _phase: phase, _folder: folder, address }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stalls_is_told_so_after_five_minutes() {
+    let served = served().await;
+    let mut client = BufReader::new(TcpStream::connect(served.address).await.unwrap());
+    let begin = Instant::now();
+    let mut text = String::new();
+    client.read_line(&mut text).await.unwrap();
+    client.write_all(b"EHLO client.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@examp").await.unwrap();
+    client.read_to_string(&mut text).await.unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.starts_with("421 4.4.2"), "{text}");
+    let waited = begin.elapsed();
+    assert!((Duration::from_secs(300)..Duration::from_secs(310)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_to_come_back() {
+    let served = served().await;
+    let mut first = BufReader::new(TcpStream::connect(served.address).await.unwrap());
+    let mut text = String::new();
+    first.read_line(&mut text).await.unwrap();
+    assert!(text.starts_with("220 "), "{text}");
+    let mut second = TcpStream::connect(served.address).await.unwrap();
+    let mut refusal = String::new();
+    second.read_to_string(&mut refusal).await.unwrap();
+    assert!(refusal.starts_with("421 4.7.0"), "{refusal}");
+}
