@@ -43,6 +43,7 @@ control-plane: ## Build etcd, kube-apiserver, kubectl and helm into a cache outs
 .PHONY: generate
 generate: ## Rewrite generated files: the CustomResourceDefinitions and golden manifests
 	UPDATE=1 cargo test -p postroad-crds -p postroad-operator --quiet
+	UPDATE=1 cargo test -p postroad-relay --lib --quiet the_reference
 
 .PHONY: images
 images: ## Build OCI archives of operator and relay without a daemon, into target/images

@@ -233,3 +233,45 @@ impl Metrics {
 pub fn upstream(name: &str) -> UpstreamLabel {
     UpstreamLabel { upstream: name.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE=1 cargo test -p postroad-relay` rewrites the reference.
+    #[test]
+    fn the_reference_lists_every_metric() {
+        let metrics = Metrics::new();
+        // A family shows only with its first series.
+        let label = upstream("example");
+        for family in [
+            &metrics.recipients_delivered,
+            &metrics.recipients_deferred,
+            &metrics.recipients_failed,
+            &metrics.sessions_opened,
+            &metrics.sessions_failed,
+        ] {
+            drop(family.get_or_create(&label));
+        }
+        for family in [&metrics.sessions_open, &metrics.sessions_share, &metrics.upstream_up] {
+            drop(family.get_or_create(&label));
+        }
+        let rendered = metrics.render();
+        let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics.rs by `make generate`. Do not edit. -->\n\n\
+            Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process.\n\
+            Those that concern an upstream have the label `upstream`.\n\n| metric | type | meaning |\n|---|---|---|\n"
+            .to_owned();
+        for line in rendered.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+            let (name, help) = line.split_once(' ').unwrap();
+            let counter = rendered.contains(&format!("# TYPE {name} counter"));
+            let (suffix, kind) = if counter { ("_total", "counter") } else { ("", "gauge") };
+            text.push_str(&format!("| `{name}{suffix}` | {kind} | {} |\n", help.trim_end_matches('.')));
+        }
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == text, "docs/reference/metrics.md is not current: run `make generate`");
+    }
+}
