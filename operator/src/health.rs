@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,12 +68,21 @@ impl Health {
     }
 }
 
-/// Binds the address.
+/// Binds the address; on a host without IPv6 `[::]` means its IPv4 counterpart.
 ///
 /// # Errors
 /// When the address cannot be bound; the text names it.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+    let bound = match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_| error)
+        }
+        other => other,
+    };
+    bound.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address} (POSTROAD_HEALTH_ADDRESS): {error}"))
     })
 }

@@ -9,12 +9,12 @@ use std::path::Path;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use postroad_crds::relay_config::{FILE_NAME, RelayConfig, Sensitive};
 use postroad_crds::v1alpha1::RelayPool;
 use postroad_operator::local::manifests::{Manifest, parse};
 use postroad_operator::local::schema::Schemas;
 use postroad_operator::relay_pool::build::{RelayImage, build};
+use postroad_operator::relay_pool::owner;
 use postroad_operator::relay_pool::resources::Resources;
 use postroad_operator::relay_pool::validate::{References, validate};
 use postroad_operator::secrets::Secrets;
@@ -58,14 +58,9 @@ fn read(text: &str) -> (RelayPool, References) {
 fn manifests(pool: &RelayPool, references: &References) -> String {
     let valid = validate(pool, references).unwrap_or_else(|findings| panic!("{findings:?}"));
     assert!(!format!("{valid:?}").contains("hunter2"), "Debug of a validated pool shows a secret");
-    let owner = OwnerReference {
-        api_version: "postroad.dev/v1alpha1".to_owned(),
-        kind: "RelayPool".to_owned(),
-        name: pool.metadata.name.clone().unwrap(),
-        uid: "00000000-0000-0000-0000-000000000000".to_owned(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
+    let mut owning = pool.clone();
+    owning.metadata.uid = Some("00000000-0000-0000-0000-000000000000".to_owned());
+    let owner = owner(&owning);
     let image = RelayImage {
         name: "example.com/postroad-relay:1".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),

@@ -5,8 +5,10 @@
 
 use std::time::SystemTime;
 
-use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Body, Mailbox, Message, MultiPart, SinglePart};
+use lettre::message::header::{
+    ContentTransferEncoding, ContentType, Date, HeaderName, HeaderValue, MIME_VERSION_1_0,
+};
+use lettre::message::{Body, MultiPart, SinglePart};
 use smtp_protocol::{EnhancedStatusCode, Reply};
 
 use crate::message::{Envelope, MessageId};
@@ -46,50 +48,43 @@ pub struct Report<'a> {
     pub now: SystemTime,
 }
 
-/// The notification could not be composed: an address of the envelope or the relay's name is none in lettre's eyes.
-#[derive(Debug, thiserror::Error)]
-#[error("the delivery status notification cannot be composed: {0}")]
-pub struct ComposeError(String);
-
-fn failed(error: impl ToString) -> ComposeError {
-    ComposeError(error.to_string())
-}
-
 /// The notification's content, with CRLF line ends.
 ///
-/// # Errors
-/// When an address cannot be written in a header.
-pub fn compose(report: &Report<'_>) -> Result<Vec<u8>, ComposeError> {
-    let from: Mailbox =
-        format!("Mail Delivery System <MAILER-DAEMON@{}>", report.hostname).parse().map_err(failed)?;
-    let to: Mailbox = report.envelope.reverse_path.parse().map_err(failed)?;
-    let boundary = format!("postroad-{}", report.id);
-    let kind = format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\"");
-    let parts = MultiPart::builder()
-        .header(ContentType::parse(&kind).map_err(failed)?)
+/// Addresses go into the header as they stood in the envelope: what SMTP has accepted is written back, whether or not a
+/// stricter reading of addresses would like it.
+#[must_use]
+pub fn compose(report: &Report<'_>) -> Vec<u8> {
+    let (hostname, id) = (report.hostname, report.id);
+    let kind = format!("multipart/report; report-type=delivery-status; boundary=\"postroad-{id}\"");
+    let mut message = MultiPart::builder()
+        .header(content_type(&kind))
         .build()
         .singlepart(SinglePart::plain(explanation(report)))
-        .singlepart(part("message/delivery-status", status(report))?)
-        .singlepart(part("text/rfc822-headers", headers(report.header_section))?);
-    let message = Message::builder()
-        .from(from)
-        .to(to)
-        .subject("Undelivered mail returned to sender")
-        .date(report.now)
-        .message_id(Some(format!("<{}@{}>", report.id, report.hostname)))
-        .raw_header(HeaderValue::new(
-            HeaderName::new_from_ascii_str("Auto-Submitted"),
-            "auto-replied".to_owned(),
-        ))
-        .multipart(parts)
-        .map_err(failed)?;
-    Ok(message.formatted())
+        .singlepart(part("message/delivery-status", status(report)))
+        .singlepart(part("text/rfc822-headers", headers(report.header_section)));
+    let top = message.headers_mut();
+    top.set(Date::from(report.now));
+    top.set(MIME_VERSION_1_0);
+    for (name, value) in [
+        ("From", format!("Mail Delivery System <MAILER-DAEMON@{hostname}>")),
+        ("To", format!("<{}>", report.envelope.reverse_path)),
+        ("Subject", "Undelivered mail returned to sender".to_owned()),
+        ("Message-ID", format!("<{id}@{hostname}>")),
+        ("Auto-Submitted", "auto-replied".to_owned()),
+    ] {
+        top.insert_raw(HeaderValue::new(HeaderName::new_from_ascii_str(name), value));
+    }
+    message.formatted()
+}
+
+fn content_type(text: &str) -> ContentType {
+    ContentType::parse(text).expect("the types written here are well-formed")
 }
 
 /// A part that is ASCII already and whose lines must not be re-encoded (RFC 3464 §2.1).
-fn part(kind: &str, text: String) -> Result<SinglePart, ComposeError> {
+fn part(kind: &str, text: String) -> SinglePart {
     let body = Body::dangerous_pre_encoded(text.into_bytes(), ContentTransferEncoding::SevenBit);
-    Ok(SinglePart::builder().content_type(ContentType::parse(kind).map_err(failed)?).body(body))
+    SinglePart::builder().content_type(content_type(kind)).body(body)
 }
 
 fn explanation(report: &Report<'_>) -> String {
@@ -158,10 +153,14 @@ mod tests {
     use crate::message::Timestamp;
 
     fn compose_for(failures: &[Failure]) -> String {
+        compose_to("app@example.com", failures)
+    }
+
+    fn compose_to(reverse_path: &str, failures: &[Failure]) -> String {
         let id = MessageId::new(Timestamp(1_795_000_000_000), 1);
         let envelope = Envelope {
             id,
-            reverse_path: "app@example.com".into(),
+            reverse_path: reverse_path.into(),
             recipients: failures.iter().map(|failure| failure.recipient.clone()).collect(),
             eight_bit: false,
             size: 100,
@@ -176,7 +175,7 @@ mod tests {
             id: MessageId::new(Timestamp(1_795_000_060_000), 2),
             now: Timestamp(1_795_000_060_000).to_system_time(),
         });
-        String::from_utf8(content.unwrap()).unwrap()
+        String::from_utf8(content).unwrap()
     }
 
     #[test]
@@ -185,7 +184,7 @@ mod tests {
         let text =
             compose_for(&[Failure { recipient: "x@example.net".into(), reason: Reason::Refused(reply) }]);
         for expected in [
-            "To: app@example.com\r\n",
+            "To: <app@example.com>\r\n",
             "Auto-Submitted: auto-replied\r\n",
             "multipart/report; report-type=delivery-status;",
             "Reporting-MTA: dns; main.mail.svc.cluster.local\r\n",
@@ -204,5 +203,23 @@ mod tests {
         let reason = Reason::Expired("connection refused".into());
         let text = compose_for(&[Failure { recipient: "x@example.net".into(), reason }]).replace("=\r\n", "");
         assert!(text.contains("Status: 5.4.7\r\n") && text.contains("connection refused"), "{text}");
+    }
+
+    #[test]
+    fn every_sender_that_smtp_accepts_is_told() {
+        let reason = Reason::Expired("connection refused".into());
+        let failures = [Failure { recipient: "x@example.net".into(), reason }];
+        for sender in [
+            "root@localhost",
+            "\"odd (name)@home\"@example.com",
+            "app@[10.1.2.3]",
+            "a_b=c@x-y.example",
+            "o'b!#$%@example.com",
+        ] {
+            let _: smtp_protocol::Mailbox =
+                sender.parse().unwrap_or_else(|error| panic!("{sender}: {error}"));
+            let text = compose_to(sender, &failures);
+            assert!(text.contains(&format!("To: <{sender}>\r\n")), "{sender} in\n{text}");
+        }
     }
 }

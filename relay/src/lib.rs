@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod domain_pattern;
 pub mod dsn;
 pub mod limits;
+pub mod listen;
 pub mod message;
 pub mod metrics;
 pub mod queue;

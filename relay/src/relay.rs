@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -14,6 +13,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Policy};
 use crate::dispatch::{self, Dispatch};
 use crate::limits::ConnectionLimits;
+use crate::listen;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::spool::{self, Recovery, Spool};
@@ -41,8 +41,11 @@ pub struct Arguments {
 /// # Errors
 /// When it cannot start: no usable configuration, spool or port. Each error is one sentence.
 pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    // Watched first, so that no change falls between the two; a file that is not there is better told by loading it.
+    let changes = config::watch(arguments.config.clone());
     let policy = Arc::new(config::load(&arguments.config)?);
-    let admin_socket = TcpListener::bind(arguments.admin)
+    let changes = changes.with_context(|| format!("{} cannot be watched", arguments.config.display()))?;
+    let admin_socket = listen::bind(arguments.admin)
         .await
         .with_context(|| format!("the admin port {} cannot be bound", arguments.admin))?;
     let (spool, recovery) = open_spool(&arguments.data, &policy)?;
@@ -63,8 +66,6 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         sessions: sessions.clone(),
     });
     let bound = listeners.bind(&policy).await?;
-    let changes = config::watch(arguments.config.clone())
-        .with_context(|| format!("{} cannot be watched", arguments.config.display()))?;
 
     let dispatching = tokio::spawn(dispatch::run(
         Dispatch {

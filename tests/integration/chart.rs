@@ -1,14 +1,21 @@
 //! The chart by the real helm on a real API server. No kubelet runs, so installed means: every object was admitted.
 
-use postroad_tests::control_plane::{ControlPlane, ControlPlaneOptions};
+use postroad_tests::control_plane::{ControlPlane, ControlPlaneOptions, until};
+
+use crate::operator::{certificate, programmed, quickstart};
+use crate::{LIMIT, operator};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/postroad");
 const SYSTEM: [&str; 2] = ["--namespace", "postroad-system"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_installs_upgrades_and_leaves_the_definitions_for_the_next_install() {
-    // A control plane of its own: the definitions are cluster-wide, and helm must be the one that makes them.
-    let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await.unwrap();
+    // A control plane of its own: the definitions are cluster-wide, and helm must be the one that makes them. Some
+    // distributions enforce rights on owner references, so that is on.
+    let enforced =
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement".to_owned();
+    let options = ControlPlaneOptions { api_server_flags: vec![enforced], ..ControlPlaneOptions::default() };
+    let control_plane = ControlPlane::start(options).await.unwrap();
     let helm = async |command: &str, more: &[&str]| {
         control_plane.helm(&[&[command, "postroad"], more, &SYSTEM].concat()).await.unwrap()
     };
@@ -37,4 +44,18 @@ async fn the_chart_installs_upgrades_and_leaves_the_definitions_for_the_next_ins
 
     helm("install", &[CHART]).await;
     assert!(names("deployments").await.contains("deployment.apps/postroad"));
+
+    the_charts_rights_suffice(&control_plane).await;
+}
+
+/// The operator with no other rights than the chart gives its ServiceAccount.
+async fn the_charts_rights_suffice(control_plane: &ControlPlane) {
+    let namespace = control_plane.namespace("rights").await.unwrap();
+    let account = control_plane.service_account_kubeconfig("postroad-system", "postroad").await.unwrap();
+    let _operator = operator(&account, ("postroad-system", "postroad-leader"), "").await;
+    certificate(&namespace).await;
+    for file in ["users.yaml", "upstream.yaml", "relay-pool.yaml"] {
+        namespace.apply(&quickstart(file, &namespace)).await.unwrap();
+    }
+    until(&namespace.api(), "main", "Programmed=True", LIMIT, programmed).await.unwrap();
 }

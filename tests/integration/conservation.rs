@@ -1,36 +1,23 @@
 //! Nothing that was acknowledged is lost (P1), and without a fault nothing comes twice (P3).
 
-use std::time::Duration;
-
-use postroad_tests::conservation::{account, intact};
+use postroad_tests::conservation::account;
 use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_server::{Ledger, SmtpServer};
 
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, arrived_once, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_messages_arrive_once_and_unchanged_over_few_sessions() {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
-    let _relay = RelayProcess::start(&super::config(port, &upstream, "secret"), RelayOptions::default())
-        .await
-        .unwrap();
+    let _relay =
+        RelayProcess::start(&config(port, &upstream, "secret"), RelayOptions::default()).await.unwrap();
     let load = Load::to_address(([127, 0, 0, 1], port).into());
 
     let sent = load.clone().start().finish().await;
-    assert_eq!(sent.acknowledged.len(), 1000, "{:?}", sent.refused);
-    let received = upstream.wait_for(1000, LIMIT).await.unwrap();
-
-    let account = account(&sent.acknowledged, upstream.ledger(|ledger| ledger.tokens()));
-    assert!(account.balanced(), "{account:?}");
-    for message in &received {
-        let token = message.token().unwrap();
-        intact(&load.content(&token), &message.content, &["Received"]).unwrap();
-    }
-    let most = upstream.ledger(|ledger| ledger.most_open_sessions);
-    assert!(most <= 4, "{most} sessions at once");
+    arrived_once(&load, &sent, &upstream, 4).await;
     assert!(upstream.sessions().len() <= 4, "sessions were not kept: {}", upstream.sessions().len());
 }
 
@@ -38,9 +25,8 @@ async fn a_thousand_messages_arrive_once_and_unchanged_over_few_sessions() {
 async fn every_acknowledged_message_arrives_though_the_relay_is_killed_fifty_times() {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
-    let mut relay = RelayProcess::start(&super::config(port, &upstream, "secret"), RelayOptions::default())
-        .await
-        .unwrap();
+    let mut relay =
+        RelayProcess::start(&config(port, &upstream, "secret"), RelayOptions::default()).await.unwrap();
     let mut load = Load::to_address(([127, 0, 0, 1], port).into());
     load.messages_per_client = 500;
     let running = load.start();

@@ -1,11 +1,9 @@
 //! Local mode: manifests in, the operator renders, its relays run what was rendered.
 
 use std::path::Path;
-use std::time::Duration;
 
 use postroad_tests::binaries;
 use postroad_tests::certificates::CertificateAuthority;
-use postroad_tests::conservation::{account, intact};
 use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
@@ -13,7 +11,8 @@ use postroad_tests::scratch::ScratchFolder;
 use postroad_tests::smtp_client::Security;
 use postroad_tests::smtp_server::SmtpServer;
 
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::arrived_once;
+
 const SESSIONS: usize = 3;
 
 fn indented(pem: &str) -> String {
@@ -106,16 +105,7 @@ async fn what_the_operator_rendered_carries_a_thousand_messages_within_its_sessi
 
     // Clients try again while nothing listens yet.
     let sent = load.clone().start().finish().await;
-    assert_eq!(sent.acknowledged.len(), 1000, "{:?}", sent.refused);
-    let received = upstream.wait_for(1000, LIMIT).await.unwrap();
-
-    let account = account(&sent.acknowledged, upstream.ledger(|ledger| ledger.tokens()));
-    assert!(account.balanced(), "{account:?}");
-    for message in &received {
-        let token = message.token().unwrap();
-        intact(&load.content(&token), &message.content, &["Received"]).unwrap();
+    for message in arrived_once(&load, &sent, &upstream, SESSIONS).await {
         assert!(message.tls && message.user.as_deref() == Some("relay"));
     }
-    let most = upstream.ledger(|ledger| ledger.most_open_sessions);
-    assert!(most <= SESSIONS, "{most} sessions at once");
 }

@@ -7,8 +7,19 @@ mod local;
 mod operator;
 mod relay;
 
+use std::path::Path;
+use std::time::Duration;
+
 use postroad_crds::relay_config::RelayConfig;
-use postroad_tests::smtp_server::SmtpServer;
+use postroad_tests::binaries;
+use postroad_tests::conservation::{account, intact};
+use postroad_tests::load::{Load, Sent};
+use postroad_tests::ports::free_port;
+use postroad_tests::processes::{Process, Program};
+use postroad_tests::smtp_server::{ReceivedMessage, SmtpServer};
+
+/// How long anything that is awaited may take.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A relay that listens on `listen` and forwards to `upstream` with STARTTLS and AUTH over at most four sessions.
 fn config(listen: u16, upstream: &SmtpServer, password: &str) -> RelayConfig {
@@ -40,4 +51,45 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 10}}
         authority = authority.replace("\n        ", "\n          "),
     );
     RelayConfig::from_yaml(&text).unwrap()
+}
+
+/// An operator that serves one namespace of the cluster that `kubeconfig` leads to, with its Lease in `lease.0` under the name
+/// `lease.1`.
+async fn operator(kubeconfig: &Path, lease: (&str, &str), namespace: &str) -> Process {
+    let health = format!("127.0.0.1:{}", free_port().unwrap());
+    let variables = [
+        ("KUBECONFIG", kubeconfig.to_str().unwrap()),
+        ("RELAY_IMAGE", "postroad-relay:test"),
+        ("LEASE_NAMESPACE", lease.0),
+        ("LEASE_NAME", lease.1),
+        ("WATCH_NAMESPACES", namespace),
+        ("HEALTH_ADDRESS", &health),
+    ];
+    let program = Program {
+        name: "postroad-operator".to_owned(),
+        path: binaries::locate("postroad-operator").unwrap(),
+        arguments: vec!["run".to_owned()],
+        environment: variables.map(|(name, value)| (format!("POSTROAD_{name}"), value.to_owned())).to_vec(),
+    };
+    Process::start(program).await.unwrap()
+}
+
+/// All of the load was acknowledged, arrived once and unchanged, over at most `sessions` sessions at once.
+async fn arrived_once(
+    load: &Load,
+    sent: &Sent,
+    upstream: &SmtpServer,
+    sessions: usize,
+) -> Vec<ReceivedMessage> {
+    let count = load.clients * load.messages_per_client;
+    assert_eq!(sent.acknowledged.len(), count, "{:?}", sent.refused);
+    let received = upstream.wait_for(count, LIMIT).await.unwrap();
+    let account = account(&sent.acknowledged, upstream.ledger(|ledger| ledger.tokens()));
+    assert!(account.balanced(), "{account:?}");
+    for message in &received {
+        intact(&load.content(&message.token().unwrap()), &message.content, &["Received"]).unwrap();
+    }
+    let most = upstream.ledger(|ledger| ledger.most_open_sessions);
+    assert!(most <= sessions, "{most} sessions at once");
+    received
 }

@@ -1,7 +1,6 @@
 //! The operator as a process against a real API server: quickstart manifests in, children and conditions out.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -11,14 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams};
 use postroad_crds::relay_config::{FILE_NAME, IdentityKind, RelayConfig};
 use postroad_crds::v1alpha1::{RelayPool, condition};
-use postroad_tests::binaries;
 use postroad_tests::certificates::CertificateAuthority;
 use postroad_tests::control_plane::{ControlPlane, TestNamespace, until};
-use postroad_tests::ports::free_port;
-use postroad_tests::processes::{Process, Program};
 use tokio::sync::OnceCell;
 
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, operator};
 
 fn committed(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
@@ -41,31 +37,12 @@ async fn control_plane() -> &'static ControlPlane {
     READY.get_or_init(ready).await
 }
 
-/// An operator for one namespace.
-async fn operator(control_plane: &ControlPlane, namespace: &TestNamespace) -> Arc<Process> {
-    let variable = |name: &str, value: &str| (format!("POSTROAD_{name}"), value.to_owned());
-    let health = format!("127.0.0.1:{}", free_port().unwrap());
-    let program = Program {
-        name: "postroad-operator".to_owned(),
-        path: binaries::locate("postroad-operator").unwrap(),
-        arguments: vec!["run".to_owned()],
-        environment: vec![
-            variable("KUBECONFIG", control_plane.kubeconfig().to_str().unwrap()),
-            variable("RELAY_IMAGE", "postroad-relay:test"),
-            variable("LEASE_NAMESPACE", namespace.name()),
-            variable("WATCH_NAMESPACES", namespace.name()),
-            variable("HEALTH_ADDRESS", &health),
-        ],
-    };
-    Arc::new(Process::start(program).await.unwrap())
-}
-
-fn quickstart(file: &str, namespace: &TestNamespace) -> String {
+pub(crate) fn quickstart(file: &str, namespace: &TestNamespace) -> String {
     committed(&format!("docs/quickstart/{file}"))
         .replace("namespace: mail", &format!("namespace: {}", namespace.name()))
 }
 
-async fn certificate(namespace: &TestNamespace) {
+pub(crate) async fn certificate(namespace: &TestNamespace) {
     let issued = CertificateAuthority::new("test").unwrap().issue(&["main.mail.svc"]).unwrap();
     let indented = |pem: &str| pem.replace('\n', "\n    ");
     let manifest = format!(
@@ -83,6 +60,10 @@ fn is(pool: Option<&RelayPool>, kind: &str, status: &str, reason: &str) -> bool 
     condition(conditions, kind).is_some_and(|held| held.status == status && held.reason == reason)
 }
 
+pub(crate) fn programmed(pool: Option<&RelayPool>) -> bool {
+    is(pool, "Programmed", "True", "Programmed")
+}
+
 async fn rendered(namespace: &TestNamespace) -> Option<RelayConfig> {
     let secret = namespace.api::<Secret>().get_opt("main-relay-config").await.unwrap()?;
     let text = secret.data?.remove(FILE_NAME)?;
@@ -93,7 +74,8 @@ async fn rendered(namespace: &TestNamespace) -> Option<RelayConfig> {
 async fn a_pool_heals_when_its_secret_appears_settles_and_leaves_nothing_behind() {
     let control_plane = control_plane().await;
     let namespace = control_plane.namespace("operator").await.unwrap();
-    let _operator = operator(control_plane, &namespace).await;
+    let lease = (namespace.name(), "postroad-operator");
+    let _operator = operator(control_plane.kubeconfig(), lease, namespace.name()).await;
     certificate(&namespace).await;
     namespace.apply(&quickstart("upstream.yaml", &namespace)).await.unwrap();
     namespace.apply(&quickstart("relay-pool.yaml", &namespace)).await.unwrap();
@@ -104,11 +86,6 @@ async fn a_pool_heals_when_its_secret_appears_settles_and_leaves_nothing_behind(
     assert!(rendered(&namespace).await.is_none(), "nothing is made of what is not resolved");
 
     namespace.apply(&quickstart("users.yaml", &namespace)).await.unwrap();
-    let programmed = |pool: Option<&RelayPool>| {
-        pool.and_then(|pool| pool.status.as_ref())
-            .and_then(|status| condition(&status.conditions, "Programmed"))
-            .is_some_and(|held| held.status == "True")
-    };
     until(&pools, "main", "Programmed=True", LIMIT, programmed).await.unwrap();
     for service in ["main", "main-headless"] {
         namespace.api::<Service>().get(service).await.unwrap();

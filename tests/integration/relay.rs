@@ -1,7 +1,5 @@
 //! What one relay does with changed configurations, refused clients and input that is not as it should be.
 
-use std::time::Duration;
-
 use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
@@ -9,9 +7,7 @@ use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage, When};
 
-use crate::config;
-
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{LIMIT, config};
 
 struct Setting {
     upstream: SmtpServer,

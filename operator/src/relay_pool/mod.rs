@@ -90,8 +90,11 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
     }
 }
 
-fn owner(pool: &RelayPool) -> OwnerReference {
-    OwnerReference { block_owner_deletion: Some(true), ..pool.controller_owner_ref(&()).unwrap_or_default() }
+/// The pool as the owner of its objects. It does not block its own deletion: where the API server enforces permissions of owner
+/// references, that takes a right on finalizers which nothing else here needs.
+#[must_use]
+pub fn owner(pool: &RelayPool) -> OwnerReference {
+    pool.controller_owner_ref(&()).unwrap_or_default()
 }
 
 /// The pool or what it names cannot be used: everything stays as it is, the status says why.

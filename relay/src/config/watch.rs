@@ -14,7 +14,8 @@ const RECHECK: Duration = Duration::from_secs(10);
 /// A replacement causes several notifications; they are answered by one look.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Sends `()` whenever the content of `path` differs from what it was at the last look. Ends when the receiver is dropped.
+/// Sends `()` whenever the content of `path` differs from what it was at the last look, the first of which is taken before this
+/// returns: a reader that loads the file afterwards misses no change. Ends when the receiver is dropped.
 ///
 /// # Errors
 /// When the folder that holds the file cannot be watched.
@@ -27,9 +28,9 @@ pub fn watch(path: PathBuf) -> Result<mpsc::Receiver<()>, notify::Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     let (changed, changes) = mpsc::channel(1);
+    let mut seen = std::fs::read(&path).ok();
     tokio::spawn(async move {
         let _watcher = watcher;
-        let mut seen = content(&path).await;
         loop {
             tokio::select! {
                 () = changed.closed() => return,

@@ -24,8 +24,8 @@ pub enum Outcome {
 
 /// Service not available, closing transmission channel (RFC 5321 §4.2.3).
 const CLOSING: u16 = 421;
-/// Replies to mail commands that are about the session's credentials, not about the message (RFC 4954 §6).
-const ABOUT_CREDENTIALS: [u16; 5] = [530, 534, 535, 538, 454];
+/// Permanent replies to mail commands that are about the session's credentials, not about the message (RFC 4954 §6).
+const ABOUT_CREDENTIALS: [u16; 4] = [530, 534, 535, 538];
 
 /// Judges the replies of one transaction.
 #[must_use]
@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn a_reply_about_credentials_bounces_nothing() {
         check(vec![reply(530, Mail)], "l");
+        check(vec![reply(535, Mail)], "l");
         check(vec![reply(454, Content)], "l");
     }
 

@@ -7,6 +7,7 @@
 //! A message due is planned into parts, one per upstream; each part is a job in that upstream's lane. A part's outcome is
 //! settled in the spool at once; when no part is left the message is done or due again.
 
+mod in_flight;
 mod lane;
 mod plan;
 mod settle;
@@ -19,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Policy;
@@ -29,6 +31,7 @@ use crate::queue::{Queue, schedule};
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::{Recovered, Spool, SpoolError};
 use crate::submission::Accepted;
+use in_flight::InFlight;
 use lane::{Action, Lane};
 use plan::{Plan, Planned, Request};
 use settle::{Settled, Unsettled};
@@ -39,6 +42,8 @@ const PLANNING: usize = 256;
 const BACKLOG: usize = 1024;
 /// Sessions that may break under one job before it waits like any other that failed.
 const BROKEN_SESSIONS: u8 = 3;
+/// How long sessions may take to end when the relay stops: a little more than they wait for the answer to QUIT.
+const LAST_WORDS: Duration = Duration::from_secs(6);
 /// How often messages are looked at that wait for an upstream that cannot be reached.
 const EXPIRY_CHECK: Duration = Duration::from_secs(30);
 
@@ -77,7 +82,7 @@ pub async fn run(dispatch: Dispatch, recovered: Vec<Recovered>, accepted: mpsc::
         lanes: BTreeMap::new(),
         ports: HashMap::new(),
         sessions: HashMap::new(),
-        messages: HashMap::new(),
+        messages: InFlight::default(),
         replan: VecDeque::new(),
         planning: 0,
         settling: 0,
@@ -104,17 +109,6 @@ struct Inbox {
     settled: mpsc::Receiver<Result<Settled, (MessageId, SpoolError)>>,
 }
 
-/// A message in flight.
-#[derive(Debug, Default)]
-struct InFlight {
-    /// Parts that are planned and have no outcome yet.
-    parts: usize,
-    /// Outcomes that are not settled yet.
-    fates: Vec<(usize, Fate)>,
-    /// Whether a settlement is under way; the next one waits for it, since each builds on the state before.
-    settling: bool,
-}
-
 struct Driver {
     dispatch: Dispatch,
     current: Arc<Policy>,
@@ -123,7 +117,7 @@ struct Driver {
     ports: HashMap<String, Arc<PortMemory>>,
     /// The lane of every session and the way to give it jobs; `None` when it is to take no more.
     sessions: HashMap<SessionId, (String, Option<mpsc::Sender<Job>>)>,
-    messages: HashMap<MessageId, InFlight>,
+    messages: InFlight,
     /// Parts planned under a policy that is no longer in force.
     replan: VecDeque<(MessageId, Arc<[usize]>)>,
     planning: usize,
@@ -173,13 +167,13 @@ impl Driver {
         self.settling == 0 && !self.lanes.values().any(Lane::has_busy_sessions)
     }
 
-    /// Lets the sessions say QUIT.
+    /// Lets the sessions say QUIT. One that is still being opened has nothing to lose and is not waited for.
     async fn end(mut self) {
         self.sessions.clear();
         let Self { tasks, requests, .. } = self;
         drop(requests);
         tasks.close();
-        tasks.wait().await;
+        let _ = timeout(LAST_WORDS, tasks.wait()).await;
     }
 
     fn until_wake(&self) -> Duration {
@@ -227,7 +221,7 @@ impl Driver {
         match result {
             Ok(plan) => {
                 if request.part.is_some() {
-                    self.part_over(request.id);
+                    self.messages.replanned(request.id);
                 }
                 self.enter_lanes(request.id, plan);
             }
@@ -236,9 +230,8 @@ impl Driver {
     }
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan) {
-        let message = self.messages.entry(id).or_default();
+        let parts = plan.parts.len();
         for (upstream, recipients) in plan.parts {
-            message.parts += 1;
             let recipients: Arc<[usize]> = recipients.into();
             match self.lanes.get_mut(&upstream) {
                 Some(lane) => lane.push(Job { id, recipients, broken_sessions: 0 }),
@@ -246,35 +239,30 @@ impl Driver {
                 None => self.replan.push_back((id, recipients)),
             }
         }
-        let obstacle =
-            || Fate::Deferred(format!("no route of RelayPool {} takes it any more", self.current.pool));
-        message.fates.extend(plan.unrouted.into_iter().map(|index| (index, obstacle())));
-        if !message.fates.is_empty() || message.parts == 0 {
-            self.settle(id);
-        }
-    }
-
-    /// One part of the message has its outcome or is to be planned anew. False when the message is no longer in flight.
-    fn part_over(&mut self, id: MessageId) -> bool {
-        let Some(message) = self.messages.get_mut(&id) else { return false };
-        message.parts = message.parts.saturating_sub(1);
-        true
+        let obstacle = format!("no route of RelayPool {} takes it any more", self.current.pool);
+        let unrouted =
+            plan.unrouted.into_iter().map(|index| (index, Fate::Deferred(obstacle.clone()))).collect();
+        let unsettled = self.messages.planned(id, parts, unrouted);
+        self.settle(unsettled);
     }
 
     // Sessions: what the lanes want done.
 
     fn act(&mut self) {
         let now = Instant::now();
-        let names: Vec<String> = self.lanes.keys().cloned().collect();
-        for name in names {
-            while let Some(action) = self.lanes.get_mut(&name).and_then(|lane| lane.next_action(now)) {
-                match action {
-                    Action::Assign(session, job) => self.assign(&name, session, job),
-                    Action::Open => self.open(&name),
-                    Action::Retire(session) => self.take_no_more_jobs(session),
-                }
+        while let Some((name, action)) = self.next_action(now) {
+            match action {
+                Action::Assign(session, job) => self.assign(&name, session, job),
+                Action::Open => self.open(&name),
+                Action::Retire(session) => self.take_no_more_jobs(session),
             }
         }
+    }
+
+    fn next_action(&mut self, now: Instant) -> Option<(String, Action)> {
+        self.lanes
+            .iter_mut()
+            .find_map(|(name, lane)| lane.next_action(now).map(|action| (name.clone(), action)))
     }
 
     fn assign(&mut self, name: &str, session: SessionId, job: Job) {
@@ -338,6 +326,7 @@ impl Driver {
                 {
                     tracing::warn!(upstream = name, reason, "no session with the upstream; mail waits");
                 }
+                self.drop_unused_lane(&name);
             }
             Report::Finished { job, fates } => {
                 self.lane(&name, |lane| lane.idle(session));
@@ -394,21 +383,13 @@ impl Driver {
                 }
             };
         }
-        if self.part_over(job.id)
-            && let Some(message) = self.messages.get_mut(&job.id)
-        {
-            message.fates.extend(job.recipients.iter().copied().zip(fates));
-            self.settle(job.id);
-        }
+        let unsettled = self.messages.outcome(job.id, job.recipients.iter().copied().zip(fates));
+        self.settle(unsettled);
     }
 
-    /// Begins to settle the outcomes that a message has, unless that is under way.
-    fn settle(&mut self, id: MessageId) {
-        let Some(message) = self.messages.get_mut(&id) else { return };
-        if std::mem::replace(&mut message.settling, true) {
-            return;
-        }
-        let unsettled = Unsettled { id, fates: std::mem::take(&mut message.fates), last: message.parts == 0 };
+    fn settle(&mut self, unsettled: Option<Unsettled>) {
+        let Some(unsettled) = unsettled else { return };
+        let id = unsettled.id;
         self.settling += 1;
         let (spool, policy, done) =
             (self.dispatch.spool.clone(), self.current.clone(), self.settled_in.clone());
@@ -426,18 +407,14 @@ impl Driver {
         };
         let counters = &self.dispatch.metrics;
         counters.recipients_expired.inc_by(settled.counts.expired);
-        if let Some(message) = self.messages.get_mut(&settled.id) {
-            message.settling = false;
-            if settled.last {
-                self.messages.remove(&settled.id);
-                match settled.due_at {
-                    Some(due_at) => self.queue.reschedule(settled.id, due_at),
-                    None => self.queue.settle(settled.id),
-                };
-            } else if !message.fates.is_empty() || message.parts == 0 {
-                self.settle(settled.id);
-            }
+        if settled.last {
+            match settled.due_at {
+                Some(due_at) => self.queue.reschedule(settled.id, due_at),
+                None => self.queue.settle(settled.id),
+            };
         }
+        let unsettled = self.messages.settled(settled.id, settled.last);
+        self.settle(unsettled);
         if let Some(notification) = settled.notification {
             self.dispatch.metrics.notifications.inc();
             tracing::info!(id = %notification.envelope.id, about = %settled.id, "sender notified");
@@ -452,12 +429,17 @@ impl Driver {
             return self.unreadable(id, error);
         }
         tracing::error!(%id, %error, "an outcome could not be recorded");
-        self.messages.remove(&id);
+        self.messages.forget(id);
         self.queue.settle(id);
     }
 
     fn unreadable(&mut self, id: MessageId, error: SpoolError) {
-        self.messages.remove(&id);
+        self.messages.forget(id);
+        if matches!(error, SpoolError::Unknown(_)) {
+            tracing::error!(%id, %error, "nothing is left to deliver");
+            self.queue.settle(id);
+            return;
+        }
         let SpoolError::Damaged { reason, .. } = &error else {
             tracing::error!(%id, %error, "a message cannot be read; it is tried again later");
             let retry =

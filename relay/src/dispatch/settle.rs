@@ -92,24 +92,17 @@ async fn notification(
         id,
         now,
     };
-    match dsn::compose(&report) {
-        Ok(content) => {
-            let notification = Envelope {
-                id,
-                reverse_path: String::new(),
-                recipients: vec![envelope.reverse_path.clone()],
-                eight_bit: false,
-                size: content.len() as u64,
-                accepted_at,
-                identity: None,
-            };
-            Some((notification, DeliveryState::new(1, accepted_at), Bytes::from(content)))
-        }
-        Err(error) => {
-            tracing::error!(id = %envelope.id, %error, "the sender cannot be told");
-            None
-        }
-    }
+    let content = dsn::compose(&report);
+    let notification = Envelope {
+        id,
+        reverse_path: String::new(),
+        recipients: vec![envelope.reverse_path.clone()],
+        eight_bit: false,
+        size: content.len() as u64,
+        accepted_at,
+        identity: None,
+    };
+    Some((notification, DeliveryState::new(1, accepted_at), Bytes::from(content)))
 }
 
 /// The beginning of the content; what cannot be read is left out of the notification.

@@ -11,7 +11,7 @@ mod stream;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Listener, Policy};
 use crate::limits::ConnectionLimits;
+use crate::listen;
 use crate::message::{DeliveryState, Envelope};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
@@ -100,7 +101,7 @@ impl Listeners {
         for listener in
             policy.listeners.iter().filter(|listener| !self.running.contains_key(&listener.address))
         {
-            let socket = bind(listener.address).await.map_err(|source| BindError {
+            let socket = listen::bind(listener.address).await.map_err(|source| BindError {
                 name: listener.name.clone(),
                 address: listener.address,
                 source,
@@ -135,19 +136,6 @@ impl Listeners {
             let accepting = tokio::spawn(accept(socket, current, self.context.clone()));
             self.running.insert(address, Running { settings, accepting });
         }
-    }
-}
-
-/// `[::]` serves both families; on a host without IPv6 its IPv4 counterpart is meant.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error)
-            if address.ip() == IpAddr::from([0u16; 8])
-                && matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) =>
-        {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        other => other,
     }
 }
 

@@ -1,0 +1,131 @@
+//! The messages in flight: which parts of each are still under way and which outcomes are to be settled.
+//!
+//! Pure. Settlements of one message follow each other, because each builds on the state that the one before has stored; so
+//! every method that may allow the next one returns it.
+
+use std::collections::HashMap;
+
+use super::settle::Unsettled;
+use crate::delivery::Fate;
+use crate::message::MessageId;
+
+/// All messages in flight.
+#[derive(Debug, Default)]
+pub(super) struct InFlight(HashMap<MessageId, Message>);
+
+#[derive(Debug, Default)]
+struct Message {
+    /// Parts that are planned and have no outcome yet.
+    parts: usize,
+    /// Outcomes that no settlement covers yet: recipient index and fate.
+    fates: Vec<(usize, Fate)>,
+    /// Whether a settlement is under way.
+    settling: bool,
+}
+
+impl InFlight {
+    /// The message, or a part of it planned anew, now travels in `parts` more parts; `decided` are recipients whose fate needs
+    /// no attempt.
+    pub(super) fn planned(
+        &mut self,
+        id: MessageId,
+        parts: usize,
+        decided: Vec<(usize, Fate)>,
+    ) -> Option<Unsettled> {
+        let message = self.0.entry(id).or_default();
+        message.parts += parts;
+        message.fates.extend(decided);
+        self.next(id)
+    }
+
+    /// One part is to be planned anew: it ends without an outcome, and [`planned`](Self::planned) follows.
+    pub(super) fn replanned(&mut self, id: MessageId) {
+        if let Some(message) = self.0.get_mut(&id) {
+            message.parts = message.parts.saturating_sub(1);
+        }
+    }
+
+    /// One part has its outcome. Ignored for a message that is no longer in flight.
+    pub(super) fn outcome(
+        &mut self,
+        id: MessageId,
+        fates: impl Iterator<Item = (usize, Fate)>,
+    ) -> Option<Unsettled> {
+        let message = self.0.get_mut(&id)?;
+        message.parts = message.parts.saturating_sub(1);
+        message.fates.extend(fates);
+        self.next(id)
+    }
+
+    /// The settlement under way is on stable storage. The message is in flight no longer when it was the last.
+    pub(super) fn settled(&mut self, id: MessageId, last: bool) -> Option<Unsettled> {
+        if last {
+            self.0.remove(&id);
+            return None;
+        }
+        self.0.get_mut(&id)?.settling = false;
+        self.next(id)
+    }
+
+    /// Nothing more is done about the message.
+    pub(super) fn forget(&mut self, id: MessageId) {
+        self.0.remove(&id);
+    }
+
+    /// The settlement that may begin now: there are outcomes, or no part is left.
+    fn next(&mut self, id: MessageId) -> Option<Unsettled> {
+        let message = self.0.get_mut(&id)?;
+        if message.settling || (message.fates.is_empty() && message.parts > 0) {
+            return None;
+        }
+        message.settling = true;
+        Some(Unsettled { id, fates: std::mem::take(&mut message.fates), last: message.parts == 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: MessageId = MessageId(1);
+
+    fn deferred(index: usize) -> (usize, Fate) {
+        (index, Fate::Deferred("busy".to_owned()))
+    }
+
+    fn shape(unsettled: Option<Unsettled>) -> Option<(Vec<usize>, bool)> {
+        unsettled.map(|unsettled| (unsettled.fates.iter().map(|(index, _)| *index).collect(), unsettled.last))
+    }
+
+    #[test]
+    fn settlements_of_one_message_follow_each_other_and_the_last_ends_it() {
+        let mut messages = InFlight::default();
+        assert_eq!(shape(messages.planned(ID, 3, Vec::new())), None);
+        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), Some((vec![0], false)));
+        assert_eq!(shape(messages.outcome(ID, [deferred(1)].into_iter())), None, "one settlement at a time");
+        assert_eq!(shape(messages.outcome(ID, [deferred(2)].into_iter())), None);
+        assert_eq!(shape(messages.settled(ID, false)), Some((vec![1, 2], true)));
+        assert_eq!(shape(messages.settled(ID, true)), None);
+        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), None, "it is gone");
+    }
+
+    #[test]
+    fn a_message_without_a_recipient_left_is_settled_at_once() {
+        assert_eq!(shape(InFlight::default().planned(ID, 0, Vec::new())), Some((vec![], true)));
+    }
+
+    #[test]
+    fn recipients_without_a_route_do_not_wait_for_the_others() {
+        let mut messages = InFlight::default();
+        assert_eq!(shape(messages.planned(ID, 1, vec![deferred(4)])), Some((vec![4], false)));
+    }
+
+    #[test]
+    fn a_part_planned_anew_keeps_the_message_in_flight() {
+        let mut messages = InFlight::default();
+        messages.planned(ID, 1, Vec::new());
+        messages.replanned(ID);
+        assert_eq!(shape(messages.planned(ID, 2, Vec::new())), None);
+        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), Some((vec![0], false)));
+    }
+}
