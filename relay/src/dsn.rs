@@ -161,11 +161,15 @@ mod tests {
         let envelope = Envelope {
             id,
             reverse_path: reverse_path.into(),
-            recipients: failures.iter().map(|failure| failure.recipient.clone()).collect(),
+            recipients: failures.iter().map(|failure| failure.recipient.as_str().into()).collect(),
             eight_bit: false,
+            smtp_utf8: false,
+            ret: None,
+            envelope_id: None,
             size: 100,
             accepted_at: Timestamp(1_795_000_000_000),
             identity: None,
+            user: None,
         };
         let content = compose(&Report {
             envelope: &envelope,

@@ -124,10 +124,19 @@ pub struct Envelope {
     /// The mailbox that failures are reported to; empty for the null reverse-path, to which nothing is reported.
     pub reverse_path: String,
     /// The mailboxes to deliver to, in the order of their RCPT commands. Indexed by [`DeliveryState::recipients`].
-    pub recipients: Vec<String>,
+    pub recipients: Vec<Recipient>,
     /// Whether the client declared `BODY=8BITMIME` (RFC 6152).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub eight_bit: bool,
+    /// Whether the client declared `SMTPUTF8` (RFC 6531 §3.4): addresses or header section may hold UTF-8.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smtp_utf8: bool,
+    /// How much of the message a DSN for a failure shall return (`RET`, RFC 3461 §4.3); `None` when the client left it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<Ret>,
+    /// The client's own name for the message (`ENVID`, RFC 3461 §4.4): xtext as it came, to be passed on unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_id: Option<String>,
     /// Octets of content as stored, trace header included.
     pub size: u64,
     /// When the relay accepted it; expiry counts from here.
@@ -135,6 +144,110 @@ pub struct Envelope {
     /// The identity rule of the pool that let the client in; `None` for what the relay composed itself (DSNs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// The user the client authenticated as; `None` when it was known by other means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// One forward-path and what the client asked to be told about it (RFC 3461 §4.1, §4.2).
+///
+/// Serialises as its bare address when there is nothing else to say, which is nearly always.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "RecipientForm", from = "RecipientForm")]
+pub struct Recipient {
+    /// The mailbox to deliver to.
+    pub address: String,
+    /// When to notify the sender; `None` when the client left it open: on failure.
+    pub notify: Option<Notify>,
+    /// The original recipient (`ORCPT`): address type, `;` and xtext as it came, to be passed on unchanged.
+    pub original: Option<String>,
+}
+
+impl Recipient {
+    /// A recipient without any wish about notifications.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), notify: None, original: None }
+    }
+
+    /// Whether the sender wants to hear that delivery failed (RFC 3461 §4.1: also when it left that open).
+    #[must_use]
+    pub fn notify_of_failure(&self) -> bool {
+        self.notify.is_none_or(|notify| notify.failure)
+    }
+}
+
+impl From<String> for Recipient {
+    fn from(address: String) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<&str> for Recipient {
+    fn from(address: &str) -> Self {
+        Self::new(address)
+    }
+}
+
+/// When the sender wants to hear of a recipient (`NOTIFY`, RFC 3461 §4.1). All false is `NEVER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notify {
+    /// `SUCCESS`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub success: bool,
+    /// `FAILURE`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failure: bool,
+    /// `DELAY`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub delay: bool,
+}
+
+impl Notify {
+    /// `NEVER`: nothing is to be reported.
+    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
+}
+
+/// How much of a message a DSN for a failure returns (`RET`, RFC 3461 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Ret {
+    /// All of it.
+    Full,
+    /// The header section.
+    Hdrs,
+}
+
+/// How a [`Recipient`] is kept on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RecipientForm {
+    Address(String),
+    Full {
+        address: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notify: Option<Notify>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        original: Option<String>,
+    },
+}
+
+impl From<Recipient> for RecipientForm {
+    fn from(Recipient { address, notify, original }: Recipient) -> Self {
+        if notify.is_none() && original.is_none() {
+            return Self::Address(address);
+        }
+        Self::Full { address, notify, original }
+    }
+}
+
+impl From<RecipientForm> for Recipient {
+    fn from(form: RecipientForm) -> Self {
+        match form {
+            RecipientForm::Address(address) => Self::new(address),
+            RecipientForm::Full { address, notify, original } => Self { address, notify, original },
+        }
+    }
 }
 
 /// How delivery of one message stands: the part of it that changes.
@@ -194,6 +307,28 @@ mod tests {
         }
         assert_eq!("not an id".parse::<MessageId>(), Err(InvalidMessageId));
         assert_eq!("8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<MessageId>(), Err(InvalidMessageId), "over 128 bits");
+    }
+
+    #[test]
+    fn a_recipient_is_kept_as_its_address_alone_unless_there_is_more_to_say() {
+        let check = |recipient: Recipient, kept: &str| {
+            assert_eq!(serde_json::to_string(&recipient).unwrap(), kept);
+            assert_eq!(serde_json::from_str::<Recipient>(kept).unwrap(), recipient);
+        };
+        check("a@example.org".into(), r#""a@example.org""#);
+        let never = Recipient { notify: Some(Notify::NEVER), ..Recipient::new("a@example.org") };
+        check(never.clone(), r#"{"address":"a@example.org","notify":{}}"#);
+        let full = Recipient {
+            notify: Some(Notify { failure: true, ..Notify::NEVER }),
+            original: Some("rfc822;b+2B@example.org".into()),
+            ..never.clone()
+        };
+        check(
+            full.clone(),
+            r#"{"address":"a@example.org","notify":{"failure":true},"original":"rfc822;b+2B@example.org"}"#,
+        );
+        assert!(full.notify_of_failure() && !never.notify_of_failure());
+        assert!(Recipient::new("a@example.org").notify_of_failure());
     }
 
     #[test]

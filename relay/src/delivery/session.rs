@@ -146,10 +146,12 @@ impl Session {
             .recipients
             .iter()
             .map(|&index| {
-                let address =
+                let recipient =
                     envelope.recipients.get(index).ok_or_else(|| damaged("a recipient is missing".into()))?;
-                let mailbox =
-                    address.parse().map_err(|error| damaged(format!("a recipient is invalid: {error}")))?;
+                let mailbox = recipient
+                    .address
+                    .parse()
+                    .map_err(|error| damaged(format!("a recipient is invalid: {error}")))?;
                 Ok(ForwardPath::Mailbox(mailbox))
             })
             .collect::<Result<Vec<_>, SpoolError>>()?;

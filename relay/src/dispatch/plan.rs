@@ -28,7 +28,7 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     for index in recipients {
         let Some(recipient) = envelope.recipients.get(index) else { continue };
-        match routing::route(policy, &envelope.reverse_path, recipient) {
+        match routing::route(policy, &envelope.reverse_path, &recipient.address) {
             Some(route) => plan.parts.entry(route.upstream.clone()).or_default().push(index),
             None => plan.unrouted.push(index),
         }

@@ -96,11 +96,15 @@ async fn notification(
     let notification = Envelope {
         id,
         reverse_path: String::new(),
-        recipients: vec![envelope.reverse_path.clone()],
+        recipients: vec![envelope.reverse_path.as_str().into()],
         eight_bit: false,
+        smtp_utf8: false,
+        ret: None,
+        envelope_id: None,
         size: content.len() as u64,
         accepted_at,
         identity: None,
+        user: None,
     };
     Some((notification, DeliveryState::new(1, accepted_at), Bytes::from(content)))
 }

@@ -57,7 +57,7 @@ pub(super) fn decide(
         else {
             continue;
         };
-        let failure = |reason| Failure { recipient: address.clone(), reason };
+        let failure = |reason| Failure { recipient: address.address.clone(), reason };
         match fate {
             Fate::Delivered(_) => {
                 *recipient = RecipientState::Delivered;
@@ -94,11 +94,15 @@ mod tests {
         Envelope {
             id: MessageId(1),
             reverse_path: "a@example.com".into(),
-            recipients: (0..recipients).map(|index| format!("r{index}@example.net")).collect(),
+            recipients: (0..recipients).map(|index| format!("r{index}@example.net").into()).collect(),
             eight_bit: false,
+            smtp_utf8: false,
+            ret: None,
+            envelope_id: None,
             size: 1,
             accepted_at: Timestamp(0),
             identity: None,
+            user: None,
         }
     }
 

@@ -25,7 +25,7 @@ use super::{Accepted, Context};
 use crate::config::{Authentication, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
-use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
 
@@ -135,7 +135,7 @@ struct Connection {
 struct Transaction {
     identity: Arc<str>,
     reverse_path: ReversePath,
-    recipients: Vec<String>,
+    recipients: Vec<Recipient>,
     eight_bit: bool,
     content: Option<Content>,
 }
@@ -311,7 +311,7 @@ impl Connection {
         };
         match authorize::recipient(&policy, transaction.reverse_path.as_str(), &recipient) {
             Ok(()) => {
-                transaction.recipients.push(recipient);
+                transaction.recipients.push(recipient.into());
                 authorize::recipient_accepted()
             }
             Err(reply) => self.refused(reply),
@@ -355,9 +355,13 @@ impl Connection {
             reverse_path: transaction.reverse_path.as_str().to_owned(),
             recipients: transaction.recipients,
             eight_bit: transaction.eight_bit,
+            smtp_utf8: false,
+            ret: None,
+            envelope_id: None,
             size: content.draft.size(),
             accepted_at: content.accepted_at,
             identity: Some(transaction.identity.to_string()),
+            user: self.user.as_ref().map(|user| user.username.clone()),
         };
         let state = DeliveryState::new(envelope.recipients.len(), content.accepted_at);
         let stored = match content.failure {

@@ -35,9 +35,13 @@ pub(super) fn envelope(id: u128, size: usize) -> Envelope {
         reverse_path: "app@example.com".into(),
         recipients: vec!["a@example.org".into(), "b@example.org".into()],
         eight_bit: false,
+        smtp_utf8: false,
+        ret: None,
+        envelope_id: None,
         size: size as u64,
         accepted_at: Timestamp(1_000 + id as u64),
         identity: Some(format!("rule-{}", id % 2)),
+        user: None,
     }
 }
 
