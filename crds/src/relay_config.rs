@@ -202,7 +202,7 @@ pub struct Smarthost {
     pub ports: Vec<UpstreamPort>,
     /// What is believed of the server's certificate.
     pub tls: UpstreamTlsTrust,
-    /// The user and password to authenticate with.
+    /// What to authenticate with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
 }
@@ -240,14 +240,18 @@ pub struct UpstreamTlsTrust {
     pub server_name: Option<String>,
 }
 
-/// A user name and password.
+/// A user name and what proves it: exactly one of password and access token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credentials {
     /// The user name.
     pub username: Sensitive,
     /// The password.
-    pub password: Sensitive,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Sensitive>,
+    /// An OAuth 2.0 access token, for XOAUTH2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<Sensitive>,
 }
 
 /// A server inside the relay that captures mail.
@@ -418,8 +422,9 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
+        let secret = || Some(Sensitive("hunter2".into()));
         let credentials =
-            Credentials { username: Sensitive("u".into()), password: Sensitive("hunter2".into()) };
+            Credentials { username: Sensitive("u".into()), password: secret(), access_token: secret() };
         assert!(!format!("{credentials:?}").contains("hunter2"));
     }
 }

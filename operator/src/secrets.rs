@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
 use postroad_crds::relay_config::{Certificate, Credentials, Sensitive};
+use postroad_crds::v1alpha1::CredentialsType;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -39,15 +40,21 @@ impl Secrets {
         self.present.insert(name.to_owned(), secret);
     }
 
-    /// The user and password an upstream is authenticated to with. `by` says which field of which object names the Secret.
+    /// What an upstream is authenticated to with. `by` says which field of which object names the Secret.
     ///
     /// # Errors
     /// `SecretNotFound`, `SecretKeyMissing` or `SecretInvalid`.
-    pub fn credentials(&self, name: &str, by: &str) -> Result<Credentials, Problem> {
-        let secret = self.find(name, by, "with the keys username and password")?;
-        Ok(Credentials {
-            username: Sensitive(secret.credential("username")?),
-            password: Sensitive(secret.credential("password")?),
+    pub fn credentials(&self, kind: CredentialsType, name: &str, by: &str) -> Result<Credentials, Problem> {
+        let key = match kind {
+            CredentialsType::Password => "password",
+            CredentialsType::AccessToken => "accessToken",
+        };
+        let secret = self.find(name, by, &format!("with the keys username and {key}"))?;
+        let username = Sensitive(secret.credential("username")?);
+        let proof = Some(Sensitive(secret.credential(key)?));
+        Ok(match kind {
+            CredentialsType::Password => Credentials { username, password: proof, access_token: None },
+            CredentialsType::AccessToken => Credentials { username, password: None, access_token: proof },
         })
     }
 
@@ -177,17 +184,36 @@ mod tests {
     }
 
     #[test]
+    fn an_access_token_has_its_own_key() {
+        let held = secrets(None, &[("username", b"u"), ("accessToken", b"hunter2\n")]);
+        let credentials = held.credentials(CredentialsType::AccessToken, "s", "x").unwrap();
+        assert_eq!(credentials.access_token, Some(Sensitive("hunter2".into())));
+        assert!(credentials.password.is_none());
+        let password = secrets(None, &[("username", b"u"), ("password", b"hunter2")]);
+        let read = password.credentials(CredentialsType::AccessToken, "s", "x");
+        check(read, Reason::SecretKeyMissing, "\"accessToken\"");
+    }
+
+    #[test]
     fn missing_secrets_keys_and_unusable_values_are_told_apart() {
         let by = "Upstream ses";
-        check(Secrets::of("mail").credentials("s", by), Reason::SecretNotFound, "named by Upstream ses");
         check(
-            secrets(None, &[("username", b"u")]).credentials("s", by),
+            Secrets::of("mail").credentials(CredentialsType::Password, "s", by),
+            Reason::SecretNotFound,
+            "named by Upstream ses",
+        );
+        check(
+            secrets(None, &[("username", b"u")]).credentials(CredentialsType::Password, "s", by),
             Reason::SecretKeyMissing,
             "\"password\"",
         );
         for bad in [&b""[..], b"\n", b"\xff", b"hunter2\0"] {
             let secrets = secrets(None, &[("username", b"u"), ("password", bad)]);
-            check(secrets.credentials("s", by), Reason::SecretInvalid, "\"password\"");
+            check(
+                secrets.credentials(CredentialsType::Password, "s", by),
+                Reason::SecretInvalid,
+                "\"password\"",
+            );
         }
     }
 
@@ -195,8 +221,10 @@ mod tests {
     fn one_trailing_newline_does_not_count() {
         for value in [&b"hunter2"[..], b"hunter2\n", b"hunter2\r\n"] {
             let secrets = secrets(None, &[("username", b"u\n"), ("password", value)]);
-            let credentials = secrets.credentials("s", "x").unwrap();
-            assert_eq!((credentials.username.0.as_str(), credentials.password.0.as_str()), ("u", "hunter2"));
+            let credentials = secrets.credentials(CredentialsType::Password, "s", "x").unwrap();
+            let password = credentials.password.unwrap();
+            assert_eq!((credentials.username.0.as_str(), password.0.as_str()), ("u", "hunter2"));
+            assert!(credentials.access_token.is_none());
         }
         let secrets = secrets(None, &[("app", b"hunter2\n\n")]);
         assert_eq!(secrets.users("s", "x").unwrap()["app"].0, "hunter2\n", "a second one does");

@@ -81,7 +81,7 @@ pub struct Smarthost {
     /// What is believed of the service's certificate. By default it must carry `host` and chain to a public authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTlsTrust>,
-    /// The user and password to authenticate with. Without it no AUTH is sent.
+    /// What to authenticate with. Without it no AUTH is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<UpstreamCredentials>,
 }
@@ -126,9 +126,24 @@ pub struct UpstreamTlsTrust {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpstreamCredentials {
-    /// A Secret with the keys `username` and `password` (type `kubernetes.io/basic-auth`). A change is used by the next
-    /// session; nothing restarts.
+    /// What the Secret holds. `Password`: the keys `username` and `password` (type `kubernetes.io/basic-auth`), for AUTH
+    /// SCRAM-SHA-256, PLAIN or LOGIN, the first of these that the service offers. `AccessToken`: the keys `username` and
+    /// `accessToken`, an OAuth 2.0 access token for AUTH XOAUTH2; something outside Postroad keeps it fresh.
+    #[serde(default, rename = "type")]
+    pub type_: CredentialsType,
+    /// The Secret. A change is used by the next session, and sessions opened before it end when they are idle; nothing
+    /// restarts.
     pub secret_ref: SecretReference,
+}
+
+/// What an upstream's credentials are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CredentialsType {
+    /// A user name and a password.
+    #[default]
+    Password,
+    /// A user name and an OAuth 2.0 access token.
+    AccessToken,
 }
 
 /// Captures mail inside each relay.

@@ -52,7 +52,11 @@ fn smarthost(
     let ports = findings.spec(ports(name, spec));
     let tls = trust(spec.tls.as_ref(), secrets, &by("tls.caBundleSecretRef"), findings);
     let credentials = spec.credentials.as_ref().map(|credentials| {
-        findings.reference(secrets.credentials(&credentials.secret_ref.name, &by("credentials.secretRef")))
+        findings.reference(secrets.credentials(
+            credentials.type_,
+            &credentials.secret_ref.name,
+            &by("credentials.secretRef"),
+        ))
     });
     let credentials = match credentials {
         Some(read) => Some(read?),

@@ -3,11 +3,14 @@
 //! Not here: where to connect and when, the TLS handshake, time (the driver measures
 //! [`ClientSession::read_timeout`]), what a reply means for a message.
 
+mod authentication;
 mod config;
 mod event;
+mod scram;
 mod session;
 mod transaction;
 
+pub use authentication::{AccessToken, Credentials};
 pub use config::{ClientConfig, ClientTls, Transaction};
 pub use event::{ClientEvent, RecipientReply, SessionFailure, TransactionCommand, TransactionReplies};
 pub use session::ClientSession;

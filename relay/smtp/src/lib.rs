@@ -15,7 +15,7 @@
 //! | [`data`] | mail data: transparency, strict CRLF, size | RFC 5321 §4.5.2 |
 //! | [`auth`] | SASL PLAIN and LOGIN | RFC 4954, RFC 4616 |
 //! | [`server`] | the receiving session | RFC 5321 §3, §4.1.4 |
-//! | [`client`] | the sending session | RFC 5321 §3, RFC 2920 |
+//! | [`client`] | the sending session, with SCRAM-SHA-256 and XOAUTH2 | RFC 5321 §3, RFC 2920, RFC 7677 |
 //!
 //! Not here: SMTPUTF8 (a non-ASCII address is refused with 553 5.6.7), CHUNKING, DSN parameters, conversion of 8-bit
 //! content.
@@ -34,8 +34,8 @@ pub mod server;
 pub use address::{AddressError, ForwardPath, Mailbox, ReversePath};
 pub use auth::{Mechanism, PlainCredentials};
 pub use client::{
-    ClientConfig, ClientEvent, ClientSession, ClientTls, RecipientReply, SessionFailure, Transaction,
-    TransactionCommand, TransactionReplies,
+    AccessToken, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, RecipientReply,
+    SessionFailure, Transaction, TransactionCommand, TransactionReplies,
 };
 pub use extension::Extensions;
 pub use parameter::Body;

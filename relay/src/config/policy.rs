@@ -15,7 +15,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use smtp_protocol::PlainCredentials;
+use smtp_protocol::{AccessToken, Credentials, PlainCredentials};
 
 use crate::domain_pattern::DomainPattern;
 use crate::queue::schedule::RetryPolicy;
@@ -179,8 +179,8 @@ pub struct SmarthostPolicy {
     pub server_name: ServerName<'static>,
     /// What is believed of its certificate.
     pub tls: Arc<ClientConfig>,
-    /// Whom to authenticate as.
-    pub credentials: Option<PlainCredentials>,
+    /// What to authenticate with.
+    pub credentials: Option<Credentials>,
 }
 
 impl std::fmt::Debug for SmarthostPolicy {
@@ -323,11 +323,19 @@ fn compile_smarthost(name: &str, smarthost: &rendered::Smarthost) -> Result<Smar
         ports: smarthost.ports.clone(),
         server_name,
         tls: client_tls(&place, smarthost.tls.ca_bundle_pem.as_deref())?,
-        credentials: smarthost
-            .credentials
-            .as_ref()
-            .map(|held| PlainCredentials::new(held.username.0.as_str(), held.password.0.as_str())),
+        credentials: smarthost.credentials.as_ref().map(|held| credentials(&place, held)).transpose()?,
     })
+}
+
+fn credentials(place: &str, held: &rendered::Credentials) -> Result<Credentials, PolicyError> {
+    let username = held.username.0.as_str();
+    match (&held.password, &held.access_token) {
+        (Some(password), None) => {
+            Ok(Credentials::Password(PlainCredentials::new(username, password.0.as_str())))
+        }
+        (None, Some(token)) => Ok(Credentials::AccessToken(AccessToken::new(username, token.0.as_str()))),
+        _ => Err(invalid(place, "credentials are a password or an access token, exactly one of them")),
+    }
 }
 
 /// The one crypto provider of the whole tree, named where it is used instead of installed as a global.

@@ -91,6 +91,7 @@ async fn open_port(
         ehlo_name: ehlo_name.to_owned(),
         tls: mode,
         credentials: upstream.credentials.clone(),
+        nonce: nonce(),
     };
     Connection::establish(stream, config, Some(tls)).await.map_err(|failure| match failure {
         SessionFailure::Greeting(_)
@@ -103,6 +104,11 @@ async fn open_port(
         | SessionFailure::Protocol(_)
         | SessionFailure::Lost { .. } => PortError::unusable(failure),
     })
+}
+
+/// 128 random bits for one session's authentication.
+fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 async fn within<T>(

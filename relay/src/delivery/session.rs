@@ -68,6 +68,7 @@ impl Session {
                     ehlo_name: self.upstream.ehlo_name.clone(),
                     tls: ClientTls::None,
                     credentials: None,
+                    nonce: String::new(),
                 };
                 let established = Connection::establish(Box::new(stream), config, None).await;
                 established.map_err(|failure| OpenError::Declined(failure.to_string()))

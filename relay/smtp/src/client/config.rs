@@ -1,7 +1,7 @@
 //! What a client session and a mail transaction are made with.
 
+use super::authentication::Credentials;
 use crate::address::{ForwardPath, ReversePath};
-use crate::auth::PlainCredentials;
 use crate::parameter::Body;
 
 /// Settings of a session with an upstream.
@@ -11,8 +11,10 @@ pub struct ClientConfig {
     pub ehlo_name: String,
     /// How the session is protected.
     pub tls: ClientTls,
-    /// Whom to authenticate as; `None`: no AUTH.
-    pub credentials: Option<PlainCredentials>,
+    /// What to authenticate with; `None`: no AUTH.
+    pub credentials: Option<Credentials>,
+    /// Random printable characters without a comma, new for each session, for mechanisms that need them; at least 18.
+    pub nonce: String,
 }
 
 /// How a session with an upstream is protected. TLS is never optional: what is asked for is had, or the session fails.

@@ -72,8 +72,12 @@ pub enum SessionFailure {
     /// STARTTLS was refused.
     #[error("the server refused STARTTLS: {0}")]
     StartTls(Reply),
-    /// The server offers no AUTH mechanism this crate speaks; the mechanisms it offers.
-    #[error("the server offers neither AUTH PLAIN nor AUTH LOGIN; it offers: {}", offered(.0))]
+    /// The server offers no AUTH mechanism that the credentials can be used with; the mechanisms it offers.
+    #[error(
+        "the server offers no AUTH mechanism for these credentials (a password: SCRAM-SHA-256, PLAIN, LOGIN; an access \
+         token: XOAUTH2); it offers: {}",
+        offered(.0)
+    )]
     NoCommonMechanism(Vec<String>),
     /// The server refused the credentials.
     #[error("the server refused the credentials: {0}")]

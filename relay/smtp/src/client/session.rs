@@ -1,9 +1,9 @@
 //! The client session as a state machine: octets in, events and octets out.
 
+use super::authentication::{self, Exchange, Next};
 use super::config::{ClientConfig, ClientTls, Transaction};
 use super::event::{ClientEvent, SessionFailure, TransactionCommand, TransactionReplies};
 use super::transaction::{Progress, Running};
-use crate::auth::{self, Mechanism};
 use crate::extension::Extensions;
 use crate::reply::{Reply, ReplyReader};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -46,22 +46,13 @@ enum Stage {
     Helo,
     StartTls,
     Handshake,
-    AuthPlain,
-    AuthLogin(LoginStep),
+    Authentication(Exchange),
     /// None: the session is idle.
     Ready,
     Transaction(Box<Running>),
     Reset,
     Quit,
     Closed,
-}
-
-/// What was sent last in AUTH LOGIN.
-#[derive(Debug, Clone, Copy)]
-enum LoginStep {
-    Command,
-    Username,
-    Password,
 }
 
 impl ClientSession {
@@ -233,10 +224,9 @@ impl ClientSession {
             Stage::Greeting => self.fail(SessionFailure::Greeting(reply)),
             Stage::Ehlo | Stage::Helo => self.greeted(reply),
             Stage::StartTls => self.starttls_answered(reply),
-            Stage::AuthPlain => self.authenticated(reply),
-            Stage::AuthLogin(step) => {
-                let step = *step;
-                self.continue_login(step, reply);
+            Stage::Authentication(exchange) => {
+                let exchange = std::mem::replace(exchange, Exchange::Complete);
+                self.continue_authentication(exchange, reply);
             }
             Stage::Transaction(running) => {
                 let progress = running.receive(reply, &mut self.output);
@@ -299,38 +289,25 @@ impl ClientSession {
     /// Credentials leave under TLS, or in clear where the configuration says [`ClientTls::None`].
     fn authenticate(&mut self) {
         let Some(credentials) = &self.config.credentials else { return self.ready() };
-        if self.extensions.offers(Mechanism::Plain) {
-            let line = format!("AUTH PLAIN {}", auth::plain_response(credentials));
-            self.send_line(&line);
-            self.stage = Stage::AuthPlain;
-        } else if self.extensions.offers(Mechanism::Login) {
-            self.send_line("AUTH LOGIN");
-            self.stage = Stage::AuthLogin(LoginStep::Command);
-        } else {
-            self.fail(SessionFailure::NoCommonMechanism(self.extensions.auth.clone()));
+        match authentication::begin(credentials, &self.config.nonce, &self.extensions) {
+            Some((exchange, line)) => {
+                self.send_line(&line);
+                self.stage = Stage::Authentication(exchange);
+            }
+            None => self.fail(SessionFailure::NoCommonMechanism(self.extensions.auth.clone())),
         }
     }
 
-    fn continue_login(&mut self, step: LoginStep, reply: Reply) {
-        let Some(credentials) = self.config.credentials.as_ref().filter(|_| reply.is_intermediate()) else {
-            return self.authenticated(reply);
-        };
-        let (response, next) = match step {
-            LoginStep::Command => (auth::response(credentials.username()), LoginStep::Username),
-            LoginStep::Username => (auth::response(credentials.password()), LoginStep::Password),
-            LoginStep::Password => return self.authenticated(reply),
-        };
-        self.send_line(&response);
-        self.stage = Stage::AuthLogin(next);
-    }
-
-    fn authenticated(&mut self, reply: Reply) {
-        if reply.is_completion() {
-            self.ready();
-        } else if reply.is_intermediate() {
-            self.fail_protocol("the server asked on after the credentials were complete".to_owned());
-        } else {
-            self.fail(SessionFailure::Authentication(reply));
+    fn continue_authentication(&mut self, exchange: Exchange, reply: Reply) {
+        let Some(credentials) = &self.config.credentials else { return self.ready() };
+        match exchange.answer(reply, credentials) {
+            Next::Send(exchange, line) => {
+                self.send_line(&line);
+                self.stage = Stage::Authentication(exchange);
+            }
+            Next::Authenticated => self.ready(),
+            Next::Refused(reply) => self.fail(SessionFailure::Authentication(reply)),
+            Next::Surprise(what) => self.fail_protocol(what),
         }
     }
 

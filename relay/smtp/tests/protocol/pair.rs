@@ -1,12 +1,12 @@
 //! Both sessions against each other.
 
-use super::peer::{Seen, USER};
+use super::peer::{NONCE, Seen, USER};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use smtp_protocol::{
-    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Mailbox, PlainCredentials,
-    ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction, TransactionCommand,
+    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, Mailbox,
+    PlainCredentials, ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction, TransactionCommand,
 };
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ struct Pair {
 
 impl Pair {
     fn new(tls: (ClientTls, TlsOffer), credentials: bool, piece: usize) -> Self {
-        let credentials = credentials.then(|| PlainCredentials::new(USER.0, USER.1));
+        let credentials = credentials.then(|| Credentials::Password(PlainCredentials::new(USER.0, USER.1)));
         let authentication = if credentials.is_some() { AuthOffer::Required } else { AuthOffer::None };
         let server = ServerConfig { tls: tls.1, authentication, ..ServerConfig::default() };
-        let client = ClientConfig { ehlo_name: "client.example".into(), tls: tls.0, credentials };
+        let client =
+            ClientConfig { ehlo_name: "client.example".into(), tls: tls.0, credentials, nonce: NONCE.into() };
         Self {
             client: ClientSession::new(client),
             server: ServerSession::new(Arc::new(server)),

@@ -5,6 +5,9 @@ use smtp_protocol::{Event, Mailbox, Reply, ServerSession, auth};
 /// The one user there is.
 pub(crate) const USER: (&str, &str) = ("alice", "s3cret");
 
+/// The client's nonce in RFC 7677 §3.
+pub(crate) const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
+
 /// What a session's driver saw: events as text, content joined, messages accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {

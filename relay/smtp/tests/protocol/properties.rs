@@ -1,13 +1,13 @@
 //! What holds for every input. `PROPTEST_CASES=100000` looks harder.
 
-use super::peer::Seen;
+use super::peer::{NONCE, Seen};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use smtp_protocol::data::{ContentDecoder, ContentEncoder, Decoded};
 use smtp_protocol::{
-    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Mailbox, PlainCredentials, Reply,
-    ReplyReader, ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction,
+    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, Mailbox,
+    PlainCredentials, Reply, ReplyReader, ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction,
 };
 use std::sync::Arc;
 
@@ -91,8 +91,13 @@ fn serve(pieces: &[&[u8]]) -> (Vec<u8>, Seen) {
 }
 
 fn client() -> ClientSession {
-    let credentials = Some(PlainCredentials::new("alice", "s3cret"));
-    ClientSession::new(ClientConfig { ehlo_name: "a.example".into(), tls: ClientTls::Implicit, credentials })
+    let credentials = Some(Credentials::Password(PlainCredentials::new("alice", "s3cret")));
+    ClientSession::new(ClientConfig {
+        ehlo_name: "a.example".into(),
+        tls: ClientTls::Implicit,
+        credentials,
+        nonce: NONCE.into(),
+    })
 }
 
 fn server_octets() -> impl Strategy<Value = Vec<u8>> {

@@ -12,10 +12,10 @@
 //!
 //! `\r \n \0 \\ \xNN` are octets, `{N}` behind a character repeats it. Consecutive lines of the peer arrive in one piece.
 
-use super::peer::Seen;
+use super::peer::{NONCE, Seen};
 use smtp_protocol::{
-    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, ForwardPath, PlainCredentials,
-    Reply, ServerConfig, ServerSession, TlsOffer, Transaction,
+    AccessToken, AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials,
+    ForwardPath, PlainCredentials, Reply, ServerConfig, ServerSession, TlsOffer, Transaction,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -67,7 +67,12 @@ transcripts! { client, super::run_client:
     all_recipients_refused_but_data_accepted_sends_a_lone_dot
     auth_is_refused
     auth_login_where_plain_is_missing
+    auth_scram_accepted_without_the_servers_proof_is_refused
+    auth_scram_before_plain_and_the_server_proves_itself
+    auth_with_a_long_token_waits_for_the_334
     auth_without_a_common_mechanism
+    auth_xoauth2_refused_answers_the_error_report
+    auth_xoauth2_with_a_token
     content_refused_early_is_not_ambiguous
     content_refused_resets_the_session
     ehlo_falls_back_to_helo
@@ -280,9 +285,11 @@ fn client_config(text: &str) -> ClientConfig {
             Some(&"implicit") => ClientTls::Implicit,
             Some(other) => panic!("tls={other}"),
         },
-        credentials: options
-            .contains_key("user")
-            .then(|| PlainCredentials::new(options["user"], options["password"])),
+        credentials: options.get("user").map(|user| match options.get("token") {
+            Some(token) => Credentials::AccessToken(AccessToken::new(*user, *token)),
+            None => Credentials::Password(PlainCredentials::new(*user, options["password"])),
+        }),
+        nonce: NONCE.into(),
     }
 }
 
