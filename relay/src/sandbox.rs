@@ -84,7 +84,7 @@ impl Sandbox {
                     self.capture = Some(Capture { head, file: None });
                     session.respond(Reply::new(250, (2, 1, 0), "ok"));
                 }
-                Event::Recipient { forward_path } => {
+                Event::Recipient { forward_path, .. } => {
                     if let Some(capture) = &mut self.capture {
                         capture.head.push_str(&format!("X-Sandbox-To: <{}>\r\n", forward_path.as_str()));
                     }
@@ -111,7 +111,9 @@ impl Sandbox {
                 }
                 Event::Abort => self.discard(),
                 Event::Closed | Event::StartTls => return false,
-                Event::Authenticate(_) => session.respond(smtp_protocol::auth::authentication_failed()),
+                Event::Authenticate(_) | Event::LookUpKeys { .. } | Event::Proof { .. } => {
+                    session.respond(smtp_protocol::auth::authentication_failed())
+                }
             }
         }
         true

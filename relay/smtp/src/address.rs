@@ -1,7 +1,11 @@
 //! Mailboxes and paths (RFC 5321 §4.1.2): parsed strictly, kept exactly as received.
 //!
-//! ASCII only: SMTPUTF8 (RFC 6531) is not offered, an address with an octet above 127 is [`AddressError::NonAscii`].
-//! Lengths are those of RFC 5321 §4.5.3.1. Nothing here asks whether a mailbox exists.
+//! Internationalised addresses (RFC 6531 §3.3) parse too: UTF-8 in local parts and U-labels in domains, not normalised.
+//! Whether they may be used is the caller's to say by [`Mailbox::is_ascii`]: only under the SMTPUTF8 parameter.
+//!
+//! A domain may hold underscores, which RFC 5321 §2.3.5 does not know: names such as `my_app.svc.example` are common
+//! among the senders of applications, DNS carries them, and every widespread MTA takes them.
+//! Lengths are those of RFC 5321 §4.5.3.1, in octets. Nothing here asks whether a mailbox exists.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -19,8 +23,10 @@ const LABEL_OCTETS: usize = 63;
 /// Why a text is no mailbox or path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AddressError {
-    /// An octet above 127; internationalised addresses (SMTPUTF8) are not supported.
-    #[error("address contains a non-ASCII character and SMTPUTF8 is not offered")]
+    /// A character above 127 where the SMTPUTF8 parameter of MAIL was not given, or octets that are no UTF-8.
+    #[error(
+        "address contains a non-ASCII character; send it as UTF-8 with the SMTPUTF8 parameter, where it is offered"
+    )]
     NonAscii,
     /// A path without `<` at its start and `>` at its end.
     #[error("path must be enclosed in < and >")]
@@ -79,7 +85,12 @@ impl Mailbox {
         &self.text[self.at + 1..]
     }
 
-    /// The domain in lower case, for look-ups and comparisons.
+    /// Whether the mailbox can be used without SMTPUTF8.
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+
+    /// The domain in lower case, for look-ups and comparisons. U-labels and A-labels are not made equal.
     pub fn domain_lowercase(&self) -> String {
         self.domain().to_ascii_lowercase()
     }
@@ -96,9 +107,6 @@ impl FromStr for Mailbox {
 
     /// Parses `local-part@domain` without angle brackets and source route.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if !text.is_ascii() {
-            return Err(AddressError::NonAscii);
-        }
         let at = local_part_end(text)?;
         let domain = match text.as_bytes().get(at) {
             Some(b'@') => &text[at + 1..],
@@ -131,6 +139,11 @@ impl ReversePath {
     /// Whether this is `<>`.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
+    }
+
+    /// Whether the path can be used without SMTPUTF8.
+    pub fn is_ascii(&self) -> bool {
+        self.as_str().is_ascii()
     }
 
     /// The mailbox, `None` for `<>`.
@@ -198,6 +211,11 @@ pub enum ForwardPath {
 }
 
 impl ForwardPath {
+    /// Whether the path can be used without SMTPUTF8.
+    pub fn is_ascii(&self) -> bool {
+        self.as_str().is_ascii()
+    }
+
     /// The mailbox, `None` for the bare `<Postmaster>`.
     pub fn mailbox(&self) -> Option<&Mailbox> {
         match self {
@@ -253,9 +271,6 @@ impl FromStr for ForwardPath {
 }
 
 fn unbracketed(path: &str) -> Result<&str, AddressError> {
-    if !path.is_ascii() {
-        return Err(AddressError::NonAscii);
-    }
     path.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).ok_or(AddressError::Brackets)
 }
 
@@ -272,21 +287,22 @@ fn without_source_route(inner: &str) -> Result<&str, AddressError> {
 /// Index of the first octet behind the local part.
 fn local_part_end(text: &str) -> Result<usize, AddressError> {
     if text.starts_with('"') {
-        return quoted_string_end(text.as_bytes());
+        return quoted_string_end(text);
     }
-    let end = text.bytes().position(|b| !(is_atext(b) || b == b'.')).unwrap_or(text.len());
+    let end = text.find(|c| !(is_atext(c) || c == '.')).unwrap_or(text.len());
     let atoms = text[..end].split('.').all(|atom| !atom.is_empty());
     if atoms { Ok(end) } else { Err(AddressError::LocalPart) }
 }
 
-fn quoted_string_end(text: &[u8]) -> Result<usize, AddressError> {
-    let mut octets = text.iter().enumerate().skip(1);
-    while let Some((index, octet)) = octets.next() {
-        match octet {
-            b'"' => return Ok(index + 1),
-            b'\\' if octets.next().is_some_and(|(_, quoted)| matches!(quoted, b' '..=b'~')) => {}
-            b'\\' => break,
-            b' '..=b'~' => {}
+fn quoted_string_end(text: &str) -> Result<usize, AddressError> {
+    let mut characters = text.char_indices().skip(1);
+    while let Some((index, character)) = characters.next() {
+        match character {
+            '"' => return Ok(index + 1),
+            '\\' if characters.next().is_some_and(|(_, quoted)| matches!(quoted, ' '..='~')) => {}
+            '\\' => break,
+            ' '..='~' => {}
+            _ if is_utf8_non_ascii(character) => {}
             _ => break,
         }
     }
@@ -308,10 +324,21 @@ fn check_domain_name(domain: &str) -> Result<(), AddressError> {
 }
 
 fn is_label(label: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || is_u_label_character(c);
     label.len() <= LABEL_OCTETS
-        && label.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && label.ends_with(|c: char| c.is_ascii_alphanumeric())
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && label.starts_with(inner)
+        && label.ends_with(inner)
+        && label.chars().all(|c| inner(c) || c == '-')
+}
+
+/// Not the full stops that IDNA maps to a dot: they would make one domain look like another.
+fn is_u_label_character(character: char) -> bool {
+    is_utf8_non_ascii(character) && !matches!(character, '\u{3002}' | '\u{ff0e}' | '\u{ff61}')
+}
+
+/// `UTF8-non-ascii` of RFC 6531 §3.3, but for controls, spaces and line separators, which belong in no address.
+fn is_utf8_non_ascii(character: char) -> bool {
+    !character.is_ascii() && !character.is_control() && !character.is_whitespace()
 }
 
 fn check_address_literal(literal: &str) -> Result<(), AddressError> {
@@ -323,9 +350,11 @@ fn check_address_literal(literal: &str) -> Result<(), AddressError> {
     if valid { Ok(()) } else { Err(AddressError::AddressLiteral) }
 }
 
-/// `atext` of RFC 5322 §3.2.3.
-fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+/// `atext` of RFC 5322 §3.2.3 as extended by RFC 6531 §3.3.
+fn is_atext(character: char) -> bool {
+    character.is_ascii_alphanumeric()
+        || "!#$%&'*+-/=?^_`{|}~".contains(character)
+        || is_utf8_non_ascii(character)
 }
 
 #[cfg(test)]
@@ -342,6 +371,10 @@ mod tests {
         check("Alice@Example.COM", "Alice", "Example.COM");
         check("a.b+c/d=e@example.com", "a.b+c/d=e", "example.com");
         check("a@localhost", "a", "localhost");
+        check("a@my_app.svc", "a", "my_app.svc");
+        check("jürgen@exämple.com", "jürgen", "exämple.com");
+        check("用户@例子.广告", "用户", "例子.广告");
+        check("\"jürgen x\"@example.com", "\"jürgen x\"", "example.com");
         check("a@1.example", "a", "1.example");
         check(r#""a b@c"@example.com"#, r#""a b@c""#, "example.com");
         check(r#""a\"b>"@example.com"#, r#""a\"b>""#, "example.com");
@@ -377,8 +410,11 @@ mod tests {
         check("a@[1.2.3.4", AddressError::AddressLiteral);
         check("a@[2001:db8::1]", AddressError::AddressLiteral);
         check("a@[IPv6:1.2.3.4]", AddressError::AddressLiteral);
-        check("jürgen@example.com", AddressError::NonAscii);
-        check("a@exämple.com", AddressError::NonAscii);
+        check("a\u{85}b@example.com", AddressError::LocalPart);
+        check("a\u{2028}b@example.com", AddressError::LocalPart);
+        check("\"a\u{a0}\"@example.com", AddressError::LocalPart);
+        check("a@example\u{3002}com", AddressError::Domain);
+        check("a@exam\u{2003}ple.com", AddressError::Domain);
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! SASL PLAIN (RFC 4616) and LOGIN for both sides of AUTH (RFC 4954).
+//! SASL PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256 (RFC 7677) for both sides of AUTH (RFC 4954).
 //!
-//! Not here: when AUTH is allowed ([`crate::server`]) and whether credentials are right (the driver).
+//! Not here: when AUTH is allowed ([`crate::server`]), whether credentials are right and which keys a user has (the
+//! driver), the messages of SCRAM ([`crate::scram`]).
 
 use crate::reply::Reply;
+use crate::scram::{ClientFirst, ScramKeys, ServerChallenge};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut, BytesMut};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A user name and its password, as AUTH PLAIN or LOGIN carries them.
@@ -46,17 +50,20 @@ pub enum Mechanism {
     Plain,
     /// The old two-question mechanism; never standardised, spoken by many apps.
     Login,
+    /// RFC 7677: the password never travels, and the server proves that it knows it too.
+    ScramSha256,
 }
 
 impl Mechanism {
-    /// Every mechanism, in the order the server offers them.
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
+    /// Every mechanism.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Login, Self::ScramSha256];
 
     /// The name as it stands in EHLO and AUTH.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
         }
     }
 
@@ -93,15 +100,33 @@ pub enum Exchange {
         /// The user name given before.
         username: String,
     },
+    /// SCRAM: `client-first-message`.
+    ScramFirst,
+    /// SCRAM: `client-final-message`.
+    ScramFinal(Box<ServerChallenge>),
+    /// SCRAM: the empty response to `server-final-message`.
+    ScramProven {
+        /// Who has proven to know the password.
+        username: String,
+    },
 }
 
 /// What follows a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Ask on: a 334 reply with this text (base64).
-    Challenge(Exchange, &'static str),
+    Challenge(Exchange, Cow<'static, str>),
     /// The client has named its user and password; whether they are right is the driver's to say.
     Complete(PlainCredentials),
+    /// SCRAM: the keys of this user are needed to go on; see [`scram_challenge`].
+    Keys(Box<ClientFirst>),
+    /// SCRAM: whether this user has proven to know the password.
+    Proof {
+        /// The user.
+        username: String,
+        /// Whether it did.
+        proven: bool,
+    },
     /// The exchange is over.
     Failed(ExchangeError),
 }
@@ -140,6 +165,7 @@ impl Exchange {
         let exchange = match mechanism {
             Mechanism::Plain => Self::Plain,
             Mechanism::Login => Self::LoginUsername,
+            Mechanism::ScramSha256 => Self::ScramFirst,
         };
         match initial_response {
             Some("=") => exchange.answer(Vec::new()),
@@ -161,11 +187,11 @@ impl Exchange {
 
     fn challenge(self) -> Step {
         let text = match self {
-            Self::Plain => "",
             Self::LoginUsername => "VXNlcm5hbWU6",
             Self::LoginPassword { .. } => "UGFzc3dvcmQ6",
+            _ => "",
         };
-        Step::Challenge(self, text)
+        Step::Challenge(self, Cow::Borrowed(text))
     }
 
     fn answer(self, response: Vec<u8>) -> Step {
@@ -174,7 +200,37 @@ impl Exchange {
             Self::Plain => parse_plain(&response),
             Self::LoginUsername => Self::LoginPassword { username: response }.challenge(),
             Self::LoginPassword { username } => complete(&username, &response),
+            Self::ScramFirst => match ClientFirst::parse(&response) {
+                Ok(first) => Step::Keys(Box::new(first)),
+                Err(_) => Step::Failed(ExchangeError::Malformed),
+            },
+            Self::ScramFinal(challenge) => verify(*challenge, &response),
+            Self::ScramProven { username } if response.is_empty() => Step::Proof { username, proven: true },
+            Self::ScramProven { .. } => Step::Failed(ExchangeError::Malformed),
         }
+    }
+}
+
+/// A 334 reply with a challenge, which is one line of whatever length (RFC 4954 §4).
+pub(crate) fn encode_challenge(challenge: &str, out: &mut BytesMut) {
+    out.put_slice(format!("334 {challenge}\r\n").as_bytes());
+}
+
+/// `server-first-message`, now that the driver has given the user's keys and a fresh nonce.
+pub(crate) fn scram_challenge(first: ClientFirst, keys: ScramKeys, nonce: &str) -> Step {
+    let (message, challenge) = first.challenge(keys, nonce);
+    Step::Challenge(Exchange::ScramFinal(Box::new(challenge)), Cow::Owned(STANDARD.encode(message)))
+}
+
+/// A proof is answered by the server's own in a challenge, to which an empty response is due (RFC 4954 §4).
+fn verify(challenge: ServerChallenge, message: &str) -> Step {
+    match challenge.verify(message) {
+        Ok(Some(message)) => {
+            let exchange = Exchange::ScramProven { username: challenge.username };
+            Step::Challenge(exchange, Cow::Owned(STANDARD.encode(message)))
+        }
+        Ok(None) => Step::Proof { username: challenge.username, proven: false },
+        Err(_) => Step::Failed(ExchangeError::Malformed),
     }
 }
 
@@ -207,6 +263,13 @@ mod tests {
         Exchange::begin(Mechanism::Plain, Some(&STANDARD.encode(message)))
     }
 
+    fn challenged(step: Step, expected: &str) -> Exchange {
+        match step {
+            Step::Challenge(next, text) if text == expected => next,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn plain_carries_user_and_password() {
         let expected = Step::Complete(PlainCredentials::new("alice", "s3cret"));
@@ -231,16 +294,14 @@ mod tests {
     #[test]
     fn an_equals_sign_is_the_empty_initial_response() {
         assert_eq!(Exchange::begin(Mechanism::Plain, Some("=")), Step::Failed(ExchangeError::Malformed));
-        let Step::Challenge(next, "UGFzc3dvcmQ6") = Exchange::begin(Mechanism::Login, Some("=")) else {
-            panic!()
-        };
+        let next = challenged(Exchange::begin(Mechanism::Login, Some("=")), "UGFzc3dvcmQ6");
         assert_eq!(next.respond(b"cHc="), Step::Failed(ExchangeError::Refused));
     }
 
     #[test]
     fn login_asks_for_the_name_and_then_the_password() {
-        let Step::Challenge(next, "VXNlcm5hbWU6") = Exchange::begin(Mechanism::Login, None) else { panic!() };
-        let Step::Challenge(next, "UGFzc3dvcmQ6") = next.respond(b"YWxpY2U=") else { panic!() };
+        let next = challenged(Exchange::begin(Mechanism::Login, None), "VXNlcm5hbWU6");
+        let next = challenged(next.respond(b"YWxpY2U="), "UGFzc3dvcmQ6");
         assert_eq!(next.respond(b"czNjcmV0"), Step::Complete(PlainCredentials::new("alice", "s3cret")));
     }
 

@@ -1,18 +1,23 @@
-//! Command lines (RFC 5321 §4.1.1, RFC 3207 §4, RFC 4954 §4): one line without its CRLF becomes a [`Command`].
+//! Command lines (RFC 5321 §4.1.1, RFC 3207 §4, RFC 4954 §4, RFC 3030 §2): one line without its CRLF becomes a
+//! [`Command`].
 //!
-//! Strict but for what the RFC itself tolerates and two habits of old clients that endanger nothing: white space
+//! A control character or an octet above 127 stands in no command, but for UTF-8 in the paths of MAIL and RCPT, in ORCPT
+//! and in what VRFY and EXPN look for (RFC 6531 §3.4); whether SMTPUTF8 permits it is the session's to say. Strict but for what the RFC itself tolerates and two habits of old clients that endanger nothing: white space
 //! before the CRLF, and spaces behind `FROM:` and `TO:`. Not here: whether the command is allowed now
 //! ([`crate::server`]). Called by the server session; fuzzed directly.
 
 use crate::address::{AddressError, ForwardPath, ReversePath};
-use crate::parameter::{self, MailParameters, ParameterError};
+use crate::parameter::{MailParameters, ParameterError, RecipientParameters};
 use crate::reply::Reply;
 use std::fmt;
 
 /// Octets of a command line, CRLF included, that has no longer limit of its own (RFC 5321 §4.5.3.1.4).
 pub const COMMAND_LINE_OCTETS: usize = 512;
-/// The same for MAIL: SIZE adds 26, 8BITMIME 17, AUTH 500 (RFC 1870 §3, RFC 6152 §2, RFC 4954 §3).
-pub const MAIL_LINE_OCTETS: usize = COMMAND_LINE_OCTETS + 26 + 17 + 500;
+/// The same for MAIL: SIZE adds 26, 8BITMIME 17, AUTH 500, SMTPUTF8 10 (RFC 1870 §3, RFC 6152 §2, RFC 4954 §3, RFC 6531
+/// §3.1), RET and ENVID as long as they can be 116 (RFC 3461 §4).
+pub const MAIL_LINE_OCTETS: usize = COMMAND_LINE_OCTETS + 26 + 17 + 500 + 10 + 116;
+/// The same for RCPT: NOTIFY and ORCPT as long as they can be (RFC 3461 §4).
+pub const RECIPIENT_LINE_OCTETS: usize = COMMAND_LINE_OCTETS + 29 + 507;
 /// The same for AUTH and its responses (RFC 4954 §4).
 pub const AUTH_LINE_OCTETS: usize = 12288;
 
@@ -37,9 +42,18 @@ pub enum Command {
     Recipient {
         /// The forward-path.
         forward_path: ForwardPath,
+        /// Its parameters.
+        parameters: RecipientParameters,
     },
     /// DATA.
     Data,
+    /// BDAT: as many octets of content follow its line.
+    Chunk {
+        /// How many, line ends included.
+        octets: u64,
+        /// Whether they are the last.
+        last: bool,
+    },
     /// RSET.
     Reset,
     /// NOOP; its argument is ignored.
@@ -69,8 +83,11 @@ impl fmt::Debug for Command {
             Self::Ehlo(name) => write!(f, "Ehlo({name})"),
             Self::Helo(name) => write!(f, "Helo({name})"),
             Self::Mail { reverse_path, parameters } => write!(f, "Mail({reverse_path} {parameters:?})"),
-            Self::Recipient { forward_path } => write!(f, "Recipient({forward_path})"),
+            Self::Recipient { forward_path, parameters } => {
+                write!(f, "Recipient({forward_path} {parameters:?})")
+            }
             Self::Data => f.write_str("Data"),
+            Self::Chunk { octets, last } => write!(f, "Chunk({octets} last={last})"),
             Self::Reset => f.write_str("Reset"),
             Self::Noop => f.write_str("Noop"),
             Self::Quit => f.write_str("Quit"),
@@ -92,6 +109,12 @@ pub enum CommandError {
     /// Longer than RFC 5321 §4.5.3.1.4 and the extensions allow.
     #[error("Line too long")]
     TooLong,
+    /// A control character.
+    #[error("Control character in a command line")]
+    Control,
+    /// A BDAT whose size cannot be read: where the next command begins is unknown.
+    #[error("Syntax: BDAT size [LAST]")]
+    Chunk,
     /// An argument is missing, too much or malformed; how it should look.
     #[error("Syntax: {0}")]
     Syntax(&'static str),
@@ -110,8 +133,8 @@ impl CommandError {
     /// The reply to such a line.
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
-            Self::Unknown | Self::TooLong => (500, (5, 5, 2)),
-            Self::Syntax(_) => (501, (5, 5, 4)),
+            Self::Unknown | Self::TooLong | Self::Control => (500, (5, 5, 2)),
+            Self::Syntax(_) | Self::Chunk => (501, (5, 5, 4)),
             Self::ReversePath(AddressError::NonAscii) | Self::ForwardPath(AddressError::NonAscii) => {
                 (553, (5, 6, 7))
             }
@@ -137,6 +160,12 @@ impl Command {
             return Err(CommandError::TooLong);
         }
         let argument = argument.trim_ascii();
+        if verb == b"BDAT" {
+            return chunk(argument).ok_or(CommandError::Chunk);
+        }
+        if argument.iter().any(u8::is_ascii_control) {
+            return Err(CommandError::Control);
+        }
         match verb.as_slice() {
             b"EHLO" => Ok(Self::Ehlo(client_name(argument, "EHLO hostname")?)),
             b"HELO" => Ok(Self::Helo(client_name(argument, "HELO hostname")?)),
@@ -147,8 +176,8 @@ impl Command {
             b"QUIT" => alone(argument, Self::Quit, "QUIT"),
             b"STARTTLS" => alone(argument, Self::StartTls, "STARTTLS"),
             b"AUTH" => auth(argument),
-            b"NOOP" => Ok(Self::Noop),
-            b"HELP" => Ok(Self::Help),
+            b"NOOP" => ascii(argument).map(|_| Self::Noop).ok_or(CommandError::Syntax("NOOP [string]")),
+            b"HELP" => ascii(argument).map(|_| Self::Help).ok_or(CommandError::Syntax("HELP [string]")),
             b"VRFY" => with_argument(argument, Self::Verify, "VRFY address"),
             b"EXPN" => with_argument(argument, Self::Expand, "EXPN list"),
             _ => Err(CommandError::Unknown),
@@ -159,6 +188,7 @@ impl Command {
 fn line_octets(verb: &[u8]) -> usize {
     match verb {
         b"MAIL" => MAIL_LINE_OCTETS,
+        b"RCPT" => RECIPIENT_LINE_OCTETS,
         b"AUTH" => AUTH_LINE_OCTETS,
         _ => COMMAND_LINE_OCTETS,
     }
@@ -169,7 +199,23 @@ fn alone(argument: &[u8], command: Command, usage: &'static str) -> Result<Comma
 }
 
 fn with_argument(argument: &[u8], command: Command, usage: &'static str) -> Result<Command, CommandError> {
-    if argument.is_empty() { Err(CommandError::Syntax(usage)) } else { Ok(command) }
+    if argument.is_empty() || utf8(argument).is_none() {
+        Err(CommandError::Syntax(usage))
+    } else {
+        Ok(command)
+    }
+}
+
+/// `chunk-size [SP "LAST"]` (RFC 3030 §2); a size beyond 64 bits cannot be meant.
+fn chunk(argument: &[u8]) -> Option<Command> {
+    let mut words = ascii(argument)?.split(' ').filter(|word| !word.is_empty());
+    let digits = words.next().filter(|word| word.len() <= 20 && word.bytes().all(|b| b.is_ascii_digit()))?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+    };
+    if words.next().is_some() { None } else { Some(Command::Chunk { octets: digits.parse().ok()?, last }) }
 }
 
 /// A name fit for trace information. What it says is the client's claim and never checked (RFC 5321 §4.1.4); host
@@ -184,7 +230,7 @@ fn client_name(argument: &[u8], usage: &'static str) -> Result<String, CommandEr
 fn mail(argument: &[u8]) -> Result<Command, CommandError> {
     const USAGE: CommandError = CommandError::Syntax("MAIL FROM:<address> [parameters]");
     let argument = after_keyword(argument, b"FROM:").ok_or(USAGE)?;
-    let argument = ascii(argument).ok_or(CommandError::ReversePath(AddressError::NonAscii))?;
+    let argument = utf8(argument).ok_or(CommandError::ReversePath(AddressError::NonAscii))?;
     let (path, rest) = split_path(argument).map_err(CommandError::ReversePath)?;
     let reverse_path = path.parse().map_err(CommandError::ReversePath)?;
     Ok(Command::Mail { reverse_path, parameters: MailParameters::parse(rest)? })
@@ -193,11 +239,10 @@ fn mail(argument: &[u8]) -> Result<Command, CommandError> {
 fn recipient(argument: &[u8]) -> Result<Command, CommandError> {
     const USAGE: CommandError = CommandError::Syntax("RCPT TO:<address>");
     let argument = after_keyword(argument, b"TO:").ok_or(USAGE)?;
-    let argument = ascii(argument).ok_or(CommandError::ForwardPath(AddressError::NonAscii))?;
+    let argument = utf8(argument).ok_or(CommandError::ForwardPath(AddressError::NonAscii))?;
     let (path, rest) = split_path(argument).map_err(CommandError::ForwardPath)?;
     let forward_path = path.parse().map_err(CommandError::ForwardPath)?;
-    parameter::no_parameters(rest)?;
-    Ok(Command::Recipient { forward_path })
+    Ok(Command::Recipient { forward_path, parameters: RecipientParameters::parse(rest)? })
 }
 
 fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
@@ -205,8 +250,12 @@ fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
     found.eq_ignore_ascii_case(keyword).then(|| rest.trim_ascii_start())
 }
 
+fn utf8(argument: &[u8]) -> Option<&str> {
+    std::str::from_utf8(argument).ok()
+}
+
 fn ascii(argument: &[u8]) -> Option<&str> {
-    std::str::from_utf8(argument).ok().filter(|text| text.is_ascii())
+    utf8(argument).filter(|text| text.is_ascii())
 }
 
 /// Cuts behind the `>` that closes the path; one within a quoted local part does not.
@@ -270,6 +319,8 @@ mod tests {
         check("VRFY alice", Command::Verify);
         check("EXPN list", Command::Expand);
         check("STARTTLS", Command::StartTls);
+        check("bdat 0 last", Command::Chunk { octets: 0, last: true });
+        check("BDAT 18446744073709551615", Command::Chunk { octets: u64::MAX, last: false });
         check("auth plain", Command::Auth { mechanism: "PLAIN".into(), initial_response: None });
         check(
             "AUTH PLAIN =",
@@ -300,11 +351,24 @@ mod tests {
         };
         check(b"", "500 5.5.2");
         check(b" NOOP", "500 5.5.2");
-        check(b"BDAT 5 LAST", "500 5.5.2");
+        check(b"BDAT", "501 5.5.4");
+        check(b"BDAT x", "501 5.5.4");
+        check(b"BDAT -1", "501 5.5.4");
+        check(b"BDAT +1", "501 5.5.4");
+        check(b"BDAT 5 FIRST", "501 5.5.4");
+        check(b"BDAT 5 LAST LAST", "501 5.5.4");
+        check(b"BDAT 18446744073709551616", "501 5.5.4");
+        check(b"BDAT 5\0", "501 5.5.4");
+        check(b"NOOP a\x1bb", "500 5.5.2");
+        check(b"NOOP \xc3\xa4", "501 5.5.4");
+        check(b"VRFY \xff", "501 5.5.4");
+        check(b"MAIL FROM:<a\0@b.example>", "500 5.5.2");
+        check(b"MAIL FROM:<a@b.example>\tSIZE=5", "500 5.5.2");
+        check(b"RCPT TO:<a\x7f@b.example>", "500 5.5.2");
         check(b"\xff\xfe\x00", "500 5.5.2");
         check(b"EHLO", "501 5.5.4");
         check(b"EHLO a b", "501 5.5.4");
-        check(b"EHLO a\0b", "501 5.5.4");
+        check(b"EHLO a\0b", "500 5.5.2");
         check(b"EHLO \xc3\xa4", "501 5.5.4");
         check(b"DATA now", "501 5.5.4");
         check(b"QUIT now", "501 5.5.4");
@@ -319,10 +383,11 @@ mod tests {
         check(b"MAIL FROM:<a@b.example>SIZE=5", "501 5.1.7");
         check(b"MAIL FROM:<a@b.example> SIZE=x", "501 5.5.4");
         check(b"MAIL FROM:<a@b.example> FOO=x", "555 5.5.4");
-        check(b"MAIL FROM:<\xc3\xa4@b.example>", "553 5.6.7");
+        check(b"MAIL FROM:<\xe4@b.example>", "553 5.6.7");
         check(b"RCPT TO:<>", "501 5.1.3");
         check(b"RCPT TO:<a>", "501 5.1.3");
-        check(b"RCPT TO:<a@b.example> NOTIFY=NEVER", "555 5.5.4");
+        check(b"RCPT TO:<a@b.example> NOTIFY=ALWAYS", "501 5.5.4");
+        check(b"RCPT TO:<a@b.example> SIZE=1", "555 5.5.4");
         check(b"RCPT TO:<a@\xff>", "553 5.6.7");
     }
 
@@ -336,6 +401,8 @@ mod tests {
         check("NOOP ", COMMAND_LINE_OCTETS + 1, true);
         check("MAIL FROM:<a@b.example> AUTH=", MAIL_LINE_OCTETS, false);
         check("MAIL FROM:<a@b.example> AUTH=", MAIL_LINE_OCTETS + 1, true);
+        check("RCPT TO:<a@b.example> ORCPT=", RECIPIENT_LINE_OCTETS, false);
+        check("RCPT TO:<a@b.example> ORCPT=", RECIPIENT_LINE_OCTETS + 1, true);
         check("AUTH PLAIN ", AUTH_LINE_OCTETS, false);
         check("AUTH PLAIN ", AUTH_LINE_OCTETS + 1, true);
     }

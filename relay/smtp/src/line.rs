@@ -40,7 +40,7 @@ impl LineReader {
 
     /// Takes the next line off `input`, `None` when more octets are needed. `input` may only grow between two calls.
     pub fn take(&mut self, input: &mut BytesMut) -> Option<Line> {
-        match input[self.scanned..].iter().position(|b| *b == b'\n') {
+        match memchr::memchr(b'\n', &input[self.scanned..]) {
             Some(at) => Some(self.complete(input, self.scanned + at)),
             None => {
                 self.bound(input);

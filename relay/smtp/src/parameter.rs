@@ -1,7 +1,11 @@
-//! Parameters of MAIL: SIZE (RFC 1870), BODY (RFC 6152), AUTH (RFC 4954 §5), and the syntax all parameters share
-//! (`esmtp-param`, RFC 5321 §4.1.2). RCPT knows none yet.
+//! Parameters of MAIL: SIZE (RFC 1870), BODY (RFC 6152), AUTH (RFC 4954 §5), SMTPUTF8 (RFC 6531 §3.4), RET and ENVID
+//! (RFC 3461 §4); of RCPT: NOTIFY and ORCPT (RFC 3461 §4); and the syntax all share (`esmtp-param`, RFC 5321 §4.1.2).
 //!
-//! Not here: whether a parameter is allowed in the present state ([`crate::server`]).
+//! Not here: whether a parameter is offered and allowed in the present state ([`crate::server`]).
+
+use crate::dsn_parameter::{EnvelopeId, Notify, OriginalRecipient, Return};
+use crate::xtext;
+use std::str::FromStr;
 
 /// The BODY parameter: what octets the content consists of (RFC 6152 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -14,7 +18,7 @@ pub enum Body {
 }
 
 /// The parameters of a MAIL command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MailParameters {
     /// SIZE: the declared size in octets. A number beyond 64 bits is `u64::MAX`.
     pub size: Option<u64>,
@@ -23,6 +27,21 @@ pub struct MailParameters {
     /// Whether AUTH was given. Its value is checked for syntax and then counts as `AUTH=<>`: nobody here is trusted
     /// to speak for another submitter (RFC 4954 §5).
     pub auth: bool,
+    /// SMTPUTF8: the envelope or the header section may be internationalised.
+    pub smtputf8: bool,
+    /// RET.
+    pub ret: Option<Return>,
+    /// ENVID.
+    pub envelope_id: Option<EnvelopeId>,
+}
+
+/// The parameters of a RCPT command.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecipientParameters {
+    /// NOTIFY.
+    pub notify: Option<Notify>,
+    /// ORCPT.
+    pub original_recipient: Option<OriginalRecipient>,
 }
 
 /// Why a list of parameters is refused.
@@ -55,8 +74,13 @@ impl MailParameters {
                 "SIZE" => set(&mut parameters.size, "SIZE", value.and_then(parse_size))?,
                 "BODY" => set(&mut parameters.body, "BODY", value.and_then(parse_body))?,
                 "AUTH" if parameters.auth => return Err(ParameterError::Duplicate("AUTH")),
-                "AUTH" if value.is_some_and(is_xtext) => parameters.auth = true,
+                "AUTH" if value.is_some_and(|value| xtext::decode(value).is_some()) => parameters.auth = true,
                 "AUTH" => return Err(ParameterError::Value("AUTH")),
+                "SMTPUTF8" if parameters.smtputf8 => return Err(ParameterError::Duplicate("SMTPUTF8")),
+                "SMTPUTF8" if value.is_none() => parameters.smtputf8 = true,
+                "SMTPUTF8" => return Err(ParameterError::Value("SMTPUTF8")),
+                "RET" => set(&mut parameters.ret, "RET", parsed(value))?,
+                "ENVID" => set(&mut parameters.envelope_id, "ENVID", parsed(value))?,
                 unknown => return Err(ParameterError::Unknown(unknown.to_owned())),
             }
         }
@@ -64,15 +88,27 @@ impl MailParameters {
     }
 }
 
-/// Checks the parameters of RCPT: there are none that are known.
-///
-/// # Errors
-/// At the first parameter.
-pub fn no_parameters(text: &str) -> Result<(), ParameterError> {
-    match words(text).next() {
-        None => Ok(()),
-        Some(word) => Err(ParameterError::Unknown(split(word)?.0.to_ascii_uppercase())),
+impl RecipientParameters {
+    /// Parses what follows the forward-path: parameters separated by spaces.
+    ///
+    /// # Errors
+    /// At the first parameter that is malformed, repeated or unknown.
+    pub fn parse(text: &str) -> Result<Self, ParameterError> {
+        let mut parameters = Self::default();
+        for word in words(text) {
+            let (keyword, value) = split(word)?;
+            match keyword.to_ascii_uppercase().as_str() {
+                "NOTIFY" => set(&mut parameters.notify, "NOTIFY", parsed(value))?,
+                "ORCPT" => set(&mut parameters.original_recipient, "ORCPT", parsed(value))?,
+                unknown => return Err(ParameterError::Unknown(unknown.to_owned())),
+            }
+        }
+        Ok(parameters)
     }
+}
+
+fn parsed<T: FromStr>(value: Option<&str>) -> Option<T> {
+    value.and_then(|value| value.parse().ok())
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -87,8 +123,9 @@ fn split(word: &str) -> Result<(&str, Option<&str>), ParameterError> {
     };
     let keyword_valid = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
         && keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let value_octet = |b: u8| matches!(b, b'!'..=b'<' | b'>'..=b'~');
-    let value_valid = value.is_none_or(|value| !value.is_empty() && value.bytes().all(value_octet));
+    // RFC 6531 §3.3 adds the characters above 127; whether they may be used is said elsewhere.
+    let allowed = |c: char| matches!(c, '!'..='<' | '>'..='~') || (!c.is_ascii() && !c.is_control());
+    let value_valid = value.is_none_or(|value| !value.is_empty() && value.chars().all(allowed));
     if keyword_valid && value_valid { Ok((keyword, value)) } else { Err(ParameterError::Malformed) }
 }
 
@@ -111,22 +148,6 @@ fn parse_body(value: &str) -> Option<Body> {
     }
 }
 
-/// `xtext` (RFC 3461 §4): printable, `+` followed by two upper-case hexadecimal digits.
-fn is_xtext(value: &str) -> bool {
-    let mut octets = value.bytes();
-    let hex = |octet: Option<u8>| matches!(octet, Some(b'0'..=b'9' | b'A'..=b'F'));
-    while let Some(octet) = octets.next() {
-        let valid = match octet {
-            b'+' => hex(octets.next()) && hex(octets.next()),
-            _ => matches!(octet, b'!'..=b'~'),
-        };
-        if !valid {
-            return false;
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +155,8 @@ mod tests {
     #[test]
     fn mail_parameters_are_parsed() {
         let check = |text, size, body, auth| {
-            assert_eq!(MailParameters::parse(text), Ok(MailParameters { size, body, auth }), "{text}");
+            let expected = MailParameters { size, body, auth, ..MailParameters::default() };
+            assert_eq!(MailParameters::parse(text), Ok(expected), "{text}");
         };
         check("", None, None, false);
         check("  ", None, None, false);
@@ -157,8 +179,13 @@ mod tests {
         check("BODY=BINARYMIME", ParameterError::Value("BODY"));
         check("AUTH=<> AUTH=<>", ParameterError::Duplicate("AUTH"));
         check("AUTH=a+3d", ParameterError::Value("AUTH"));
-        check("SMTPUTF8", ParameterError::Unknown("SMTPUTF8".into()));
-        check("RET=FULL", ParameterError::Unknown("RET".into()));
+        check("SMTPUTF8=1", ParameterError::Value("SMTPUTF8"));
+        check("SMTPUTF8 smtputf8", ParameterError::Duplicate("SMTPUTF8"));
+        check("RET=ALL", ParameterError::Value("RET"));
+        check("RET", ParameterError::Value("RET"));
+        check("RET=FULL RET=FULL", ParameterError::Duplicate("RET"));
+        check("ENVID=a+0D", ParameterError::Value("ENVID"));
+        check("NOTIFY=NEVER", ParameterError::Unknown("NOTIFY".into()));
         check("=1", ParameterError::Malformed);
         check("-A=1", ParameterError::Malformed);
         check("A=\t", ParameterError::Malformed);
@@ -166,8 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn rcpt_has_no_parameters() {
-        assert_eq!(no_parameters(" "), Ok(()));
-        assert_eq!(no_parameters("NOTIFY=NEVER"), Err(ParameterError::Unknown("NOTIFY".into())));
+    fn internationalisation_and_notification_are_parsed() {
+        let parameters = MailParameters::parse("SMTPUTF8 RET=hdrs ENVID=a+2Bb").unwrap();
+        assert!(parameters.smtputf8 && parameters.ret == Some(Return::Headers));
+        assert_eq!(parameters.envelope_id.unwrap().as_str(), "a+b");
+    }
+
+    #[test]
+    fn rcpt_parameters_are_parsed() {
+        assert_eq!(RecipientParameters::parse(" "), Ok(RecipientParameters::default()));
+        let parameters = RecipientParameters::parse("notify=DELAY,failure ORCPT=rfc822;a@b.example").unwrap();
+        assert_eq!(parameters.notify, Some(Notify { success: false, failure: true, delay: true }));
+        assert_eq!(parameters.original_recipient.unwrap().address(), "a@b.example");
+        let check = |text, expected| assert_eq!(RecipientParameters::parse(text), Err(expected), "{text}");
+        check("NOTIFY=NEVER NOTIFY=NEVER", ParameterError::Duplicate("NOTIFY"));
+        check("NOTIFY=NEVER,DELAY", ParameterError::Value("NOTIFY"));
+        check("ORCPT=a@b.example", ParameterError::Value("ORCPT"));
+        check("SIZE=1", ParameterError::Unknown("SIZE".into()));
     }
 }

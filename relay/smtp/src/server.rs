@@ -1,4 +1,5 @@
-//! The receiving side of SMTP: [`ServerSession`] (RFC 5321 §3 and §4, RFC 1870, 2034, 2920, 3207, 4954, 6152).
+//! The receiving side of SMTP: [`ServerSession`] (RFC 5321 §3 and §4, RFC 1870, 2034, 2920, 3030, 3207, 3461,
+//! 4954, 6152, 6531).
 //!
 //! | file | subject |
 //! |---|---|

@@ -228,11 +228,15 @@ impl Connection {
                     let reply = self.authenticate(&credentials);
                     self.session.respond(reply);
                 }
-                Event::Mail { reverse_path, size: _, body } => {
+                // SCRAM is not among the mechanisms offered.
+                Event::LookUpKeys { .. } | Event::Proof { .. } => {
+                    self.session.respond(smtp_protocol::auth::authentication_failed());
+                }
+                Event::Mail { reverse_path, body, .. } => {
                     let reply = self.mail(reverse_path, body);
                     self.session.respond(reply);
                 }
-                Event::Recipient { forward_path } => {
+                Event::Recipient { forward_path, .. } => {
                     let reply = self.recipient(&forward_path);
                     self.session.respond(reply);
                 }

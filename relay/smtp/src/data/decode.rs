@@ -1,56 +1,30 @@
 //! Content out of octets. Only CRLF.CRLF ends it, whatever else is wrong with it.
 
-use crate::reply::Reply;
+use super::fault::ContentFault;
+use super::meter::{ContentLimits, Meter};
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr3;
 
-/// What the decoder found.
+/// What a decoder found.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Decoded {
     /// Content, unstuffed, never empty.
     Slice(Bytes),
     /// The content is refused; what follows up to its end is swallowed. At most once a message.
     Fault(ContentFault),
-    /// The final dot and its CRLF have been consumed. The decoder is used up.
+    /// The end of the content, or of the chunk, has been consumed.
     End,
 }
 
-/// Why content is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum ContentFault {
-    /// A CR that no LF follows.
-    #[error("bare CR at line {line} of the message; lines must end with CRLF")]
-    BareCarriageReturn {
-        /// Line of the message, from 1.
-        line: u64,
-    },
-    /// An LF without a CR before it.
-    #[error("bare LF at line {line} of the message; lines must end with CRLF")]
-    BareLineFeed {
-        /// Line of the message, from 1.
-        line: u64,
-    },
-    /// A NUL octet (RFC 5322 §4 and RFC 6152 §3 forbid it).
-    #[error("NUL octet at line {line} of the message")]
-    Nul {
-        /// Line of the message, from 1.
-        line: u64,
-    },
-    /// More octets than the limit.
-    #[error("Message is larger than the limit of {limit} octets")]
-    TooLarge {
-        /// The limit in octets.
-        limit: u64,
-    },
-}
-
-impl ContentFault {
-    /// The reply at the end of such content.
-    pub fn reply(&self) -> Reply {
-        match self {
-            Self::TooLarge { .. } => Reply::new(552, (5, 3, 4), self.to_string()),
-            _ => Reply::new(550, (5, 6, 0), format!("Message refused: {self}")),
-        }
-    }
+/// What becomes of an LF without a CR before it, in content. A bare CR is always refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BareNewline {
+    /// The message is refused.
+    #[default]
+    Reject,
+    /// It becomes CRLF, for old clients. It still ends no content: `LF.CRLF` and `CRLF.LF` are a line with a dot in it,
+    /// because only CRLF.CRLF is seen as the end by every server.
+    Normalise,
 }
 
 /// Where in a line the next octet stands.
@@ -58,69 +32,75 @@ impl ContentFault {
 enum Position {
     /// Behind a CRLF, or behind the CRLF of DATA.
     LineStart,
+    /// Behind a bare LF that became CRLF.
+    BareLineStart,
     /// Behind a dot at the start of a line, which is not part of the content.
     Dot,
     /// Behind that dot and a CR.
     DotCr,
+    /// Behind a dot at the start of a line that begins behind a bare LF.
+    BareDot,
+    /// Behind that dot and a CR.
+    BareDotCr,
     /// Within a line.
     Text,
     /// Behind a CR within a line.
     Cr,
 }
 
-/// Reads the content of one message. Holds no octets itself; a slice ends where the input does or at a stuffed dot.
+/// Reads the content of one message. Holds no octets itself; a slice ends where the input does, at a stuffed dot or at a
+/// bare LF that becomes CRLF.
 #[derive(Debug)]
 pub struct ContentDecoder {
     position: Position,
     line: u64,
-    /// Octets handed out.
-    size: u64,
-    limit: u64,
-    /// Found, to be reported by the next call.
-    pending: Option<ContentFault>,
+    meter: Meter,
+    bare_newline: BareNewline,
     swallowing: bool,
 }
 
 impl ContentDecoder {
-    /// A decoder behind the CRLF of DATA. `limit` is the largest size in octets, 0 for none.
-    pub fn new(limit: u64) -> Self {
-        let limit = if limit == 0 { u64::MAX } else { limit };
-        Self { position: Position::LineStart, line: 1, size: 0, limit, pending: None, swallowing: false }
+    /// A decoder behind the CRLF of DATA.
+    pub fn new(limits: ContentLimits, bare_newline: BareNewline) -> Self {
+        Self {
+            position: Position::LineStart,
+            line: 1,
+            meter: Meter::new(limits),
+            bare_newline,
+            swallowing: false,
+        }
     }
 
     /// Consumes `input` up to the next finding, `None` when all of it is consumed and nothing is to be said.
     pub fn decode(&mut self, input: &mut BytesMut) -> Option<Decoded> {
-        if let Some(fault) = self.pending.take() {
-            return Some(Decoded::Fault(fault));
-        }
         if self.swallowing {
             return self.swallow(input);
         }
         let mut at = 0;
         while let Some(octet) = input.get(at).copied() {
             match (self.position, octet) {
-                (Position::LineStart, b'.') if at > 0 => break,
+                (Position::LineStart | Position::BareLineStart, b'.') if at > 0 => break,
                 (Position::LineStart, b'.') => self.drop_octet(input, Position::Dot),
+                (Position::BareLineStart, b'.') => self.drop_octet(input, Position::BareDot),
                 (Position::Dot, b'\r') => self.drop_octet(input, Position::DotCr),
+                (Position::BareDot, b'\r') => self.drop_octet(input, Position::BareDotCr),
                 (Position::DotCr, b'\n') => {
                     input.advance(1);
                     return Some(Decoded::End);
+                }
+                (Position::BareDotCr, b'\n') => {
+                    return Some(self.replace(input, b".\r\n", Position::LineStart));
                 }
                 (Position::Cr, b'\n') => {
                     self.line += 1;
                     self.position = Position::LineStart;
                     at += 1;
                 }
-                (Position::DotCr | Position::Cr, _) => {
-                    return Some(self.fault_at(
-                        input,
-                        at,
-                        ContentFault::BareCarriageReturn { line: self.line },
-                    ));
+                (Position::DotCr | Position::BareDotCr | Position::Cr, _) => {
+                    let fault = ContentFault::BareCarriageReturn { line: self.line };
+                    return Some(self.fault_at(input, at, fault));
                 }
-                (_, b'\n') => {
-                    return Some(self.fault_at(input, at, ContentFault::BareLineFeed { line: self.line }));
-                }
+                (_, b'\n') => return Some(self.bare_line_feed(input, at)),
                 (_, 0) => return Some(self.fault_at(input, at, ContentFault::Nul { line: self.line })),
                 (_, b'\r') => {
                     self.position = Position::Cr;
@@ -128,11 +108,11 @@ impl ContentDecoder {
                 }
                 _ => {
                     self.position = Position::Text;
-                    at = find_special(input, at);
+                    at = memchr3(b'\r', b'\n', 0, &input[at..]).map_or(input.len(), |found| at + found);
                 }
             }
         }
-        (at > 0).then(|| self.hand_out(input, at))
+        (at > 0).then(|| self.hand_out(input.split_to(at).freeze()))
     }
 
     fn drop_octet(&mut self, input: &mut BytesMut, next: Position) {
@@ -140,31 +120,44 @@ impl ContentDecoder {
         self.position = next;
     }
 
+    /// What precedes the LF is handed out first; the next call then finds it again, at 0.
+    fn bare_line_feed(&mut self, input: &mut BytesMut, at: usize) -> Decoded {
+        match (self.bare_newline, self.position) {
+            (BareNewline::Reject, _) => {
+                self.fault_at(input, at, ContentFault::BareLineFeed { line: self.line })
+            }
+            (BareNewline::Normalise, _) if at > 0 => self.hand_out(input.split_to(at).freeze()),
+            (BareNewline::Normalise, Position::Dot | Position::BareDot) => {
+                self.replace(input, b".\r\n", Position::BareLineStart)
+            }
+            (BareNewline::Normalise, _) => self.replace(input, b"\r\n", Position::BareLineStart),
+        }
+    }
+
+    /// Hands out `line_end` in place of the LF.
+    fn replace(&mut self, input: &mut BytesMut, line_end: &'static [u8], next: Position) -> Decoded {
+        self.drop_octet(input, next);
+        self.line += 1;
+        self.hand_out(Bytes::from_static(line_end))
+    }
+
     /// What precedes the offending octet is handed out first; the next call then finds the octet again, at 0.
     fn fault_at(&mut self, input: &mut BytesMut, at: usize, fault: ContentFault) -> Decoded {
         if at > 0 {
-            return self.hand_out(input, at);
+            return self.hand_out(input.split_to(at).freeze());
         }
         self.swallowing = true;
         Decoded::Fault(fault)
     }
 
-    fn hand_out(&mut self, input: &mut BytesMut, length: usize) -> Decoded {
-        let mut slice = input.split_to(length).freeze();
-        let room = self.limit - self.size;
-        if slice.len() as u64 <= room {
-            self.size += slice.len() as u64;
-            return Decoded::Slice(slice);
+    fn hand_out(&mut self, slice: Bytes) -> Decoded {
+        match self.meter.count(&slice) {
+            Ok(()) => Decoded::Slice(slice),
+            Err(fault) => {
+                self.swallowing = true;
+                Decoded::Fault(fault)
+            }
         }
-        self.swallowing = true;
-        let fault = ContentFault::TooLarge { limit: self.limit };
-        if room == 0 {
-            return Decoded::Fault(fault);
-        }
-        self.pending = Some(fault);
-        slice.truncate(usize::try_from(room).unwrap_or(usize::MAX));
-        self.size = self.limit;
-        Decoded::Slice(slice)
     }
 
     fn swallow(&mut self, input: &mut BytesMut) -> Option<Decoded> {
@@ -174,7 +167,7 @@ impl ContentDecoder {
                     input.advance(index + 1);
                     return Some(Decoded::End);
                 }
-                (Position::Cr, b'\n') => Position::LineStart,
+                (Position::Cr | Position::BareDotCr, b'\n') => Position::LineStart,
                 (Position::LineStart, b'.') => Position::Dot,
                 (Position::Dot, b'\r') => Position::DotCr,
                 (_, b'\r') => Position::Cr,
@@ -186,28 +179,26 @@ impl ContentDecoder {
     }
 }
 
-/// Index of the first CR, LF or NUL from `from` on, or the length.
-fn find_special(input: &[u8], from: usize) -> usize {
-    // Whole blocks without a branch per octet, which the compiler turns into vector instructions.
-    const BLOCK: usize = 64;
-    let special = |b: u8| (b == b'\r') | (b == b'\n') | (b == 0);
-    let mut at = from;
-    while let Some(block) = input.get(at..at + BLOCK) {
-        if block.iter().fold(false, |found, b| found | special(*b)) {
-            break;
-        }
-        at += BLOCK;
-    }
-    input[at..].iter().position(|b| special(*b)).map_or(input.len(), |found| at + found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn limited(message_bytes: u64) -> ContentLimits {
+        ContentLimits { message_bytes, ..ContentLimits::default() }
+    }
+
     /// Content, fault, whether the end was found, and what follows it.
     fn decode(input: &[u8], limit: u64) -> (String, Option<ContentFault>, bool, String) {
-        let (mut decoder, mut input) = (ContentDecoder::new(limit), BytesMut::from(input));
+        decode_with(input, limit, BareNewline::Reject)
+    }
+
+    fn decode_with(
+        input: &[u8],
+        limit: u64,
+        bare_newline: BareNewline,
+    ) -> (String, Option<ContentFault>, bool, String) {
+        let (mut decoder, mut input) =
+            (ContentDecoder::new(limited(limit), bare_newline), BytesMut::from(input));
         let (mut content, mut fault, mut ended) = (Vec::new(), None, false);
         while !ended {
             match decoder.decode(&mut input) {
@@ -263,29 +254,35 @@ mod tests {
     fn content_over_the_limit_is_swallowed() {
         assert_eq!(decode(b"..345\r\n.\r\n", 6), (".345\r\n".into(), None, true, String::new()));
         let fault = Some(ContentFault::TooLarge { limit: 6 });
-        assert_eq!(decode(b"12345\r\n.\r\nQUIT", 6), ("12345\r".into(), fault, true, "QUIT".into()));
+        assert_eq!(decode(b"12345\r\n.\r\nQUIT", 6), (String::new(), fault, true, "QUIT".into()));
         assert_eq!(decode(b"1234\r\n\nx\r\n.\r\nQUIT", 6).1, Some(ContentFault::BareLineFeed { line: 2 }));
-        assert_eq!(decode(b"1234\r\n6\nx\r\n.\r\nQUIT", 6), ("1234\r\n".into(), fault, true, "QUIT".into()));
+        assert_eq!(decode(b"1234\r\n6\nx\r\n.\r\nQUIT", 6), (String::new(), fault, true, "QUIT".into()));
     }
 
     #[test]
     fn a_line_without_dots_is_handed_out_whole() {
         let content = format!("{}\r\n", "x".repeat(10_000)).repeat(3);
-        let (mut decoder, mut input) = (ContentDecoder::new(0), BytesMut::from(content.as_str()));
+        let (mut decoder, mut input) =
+            (ContentDecoder::new(limited(0), BareNewline::Reject), BytesMut::from(content.as_str()));
         assert!(decoder.decode(&mut input) == Some(Decoded::Slice(Bytes::from(content))));
         assert!(decoder.decode(&mut input).is_none());
     }
 
     #[test]
-    fn special_octets_are_found_wherever_they_stand() {
-        for length in [0, 1, 63, 64, 65, 200] {
-            let mut text = vec![b'x'; length];
-            assert_eq!(find_special(&text, 0), length);
-            for octet in [b'\r', b'\n', 0] {
-                text.push(octet);
-                assert_eq!(find_special(&text, 0), length);
-                text.pop();
-            }
-        }
+    fn a_bare_line_feed_is_normalised_and_ends_nothing() {
+        let check = |input: &str, content: &str| {
+            let expected = (content.to_owned(), None, true, "QUIT".to_owned());
+            let input = format!("{input}.\r\nQUIT");
+            assert_eq!(decode_with(input.as_bytes(), 0, BareNewline::Normalise), expected, "{input:?}");
+        };
+        check("a\nb\r\n", "a\r\nb\r\n");
+        check("\n\n\r\n", "\r\n\r\n\r\n");
+        check("a\n.\r\n", "a\r\n.\r\n");
+        check("a\r\n.\nb\r\n", "a\r\n.\r\nb\r\n");
+        check("a\n.\nb\r\n", "a\r\n.\r\nb\r\n");
+        check(".\n.\n\r\n", ".\r\n.\r\n\r\n");
+        check("a\n..b\n.c\r\n", "a\r\n.b\r\nc\r\n");
+        let (_, fault, ended, _) = decode_with(b"a\n.\r.\r\n\r\n.\r\n", 0, BareNewline::Normalise);
+        assert_eq!((fault, ended), (Some(ContentFault::BareCarriageReturn { line: 2 }), true));
     }
 }

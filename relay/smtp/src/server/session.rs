@@ -4,12 +4,13 @@ use super::config::{ServerConfig, TlsOffer};
 use super::decide::{self, Decision};
 use super::event::Event;
 use super::state::{Helo, OpenTransaction, State};
-use crate::auth::{Exchange, ExchangeError, Step};
-use crate::command::Command;
-use crate::data::{ContentDecoder, ContentFault, Decoded};
+use crate::auth::{self, Exchange, ExchangeError, Step};
+use crate::command::{Command, CommandError};
+use crate::data::{ChunkDecoder, ContentDecoder, ContentFault, Decoded};
 use crate::line::{Line, LineReader};
 use crate::reply::Reply;
-use bytes::{Bytes, BytesMut};
+use crate::scram::{ClientFirst, ScramKeys};
+use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use std::time::Duration;
 
 /// Octets of unread input above which [`ServerSession::wants_input`] says no.
 const INPUT_OCTETS: usize = 64 * 1024;
+
+/// Why a session is ended whose next command could be anywhere.
+const LOST_PLACE: &str = "Cannot tell where the next command begins, closing connection";
 
 /// One SMTP session, seen from the server.
 ///
@@ -34,8 +38,11 @@ const INPUT_OCTETS: usize = 64 * 1024;
 /// goes on: nobody takes a CR for a line end. A command line with a bare LF is refused and the session ends, because
 /// the peer may see other commands in what follows than we would.
 ///
+/// A BDAT whose size cannot be read ends the session for the same reason.
+///
 /// # Memory
-/// Besides what one `receive` brings: one command line (12,288 octets). Content is never held.
+/// Besides what one `receive` brings: one command line (12,288 octets). Content is never held. A session that waits for a
+/// command holds no buffer at all.
 pub struct ServerSession {
     config: Arc<ServerConfig>,
     state: State,
@@ -45,6 +52,7 @@ pub struct ServerSession {
     output: BytesMut,
     events: VecDeque<Event>,
     errors: u32,
+    idle_commands: u32,
 }
 
 /// What the next octets are, or whose turn it is.
@@ -59,18 +67,40 @@ enum Phase {
     /// The driver's TLS handshake is awaited.
     Handshake,
     /// Content, and what is wrong with it.
-    Content(ContentDecoder, Option<ContentFault>),
+    Content(Box<ContentDecoder>, Option<ContentFault>),
+    /// The octets of a chunk, and what is wrong with them.
+    Chunk { decoder: Box<ChunkDecoder>, chunk: Chunk, fault: Option<ContentFault> },
+    /// The octets of a chunk that is refused with this.
+    DroppedChunk { remaining: u64, reply: Reply },
     /// Nothing any more.
     Closed,
+}
+
+/// What a BDAT announced.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    octets: u64,
+    last: bool,
 }
 
 /// What the driver was asked.
 #[derive(Debug)]
 enum Question {
-    Authenticate { username: String },
-    Mail,
+    Authenticate {
+        username: String,
+    },
+    Keys(Box<ClientFirst>),
+    Proof {
+        username: String,
+        proven: bool,
+    },
+    Mail {
+        smtputf8: bool,
+    },
     Recipient,
     Data,
+    /// The same, behind the first BDAT.
+    FirstChunk(Chunk),
     EndOfContent,
 }
 
@@ -102,6 +132,7 @@ impl ServerSession {
             output,
             events: VecDeque::new(),
             errors: 0,
+            idle_commands: 0,
         }
     }
 
@@ -118,10 +149,20 @@ impl ServerSession {
         }
     }
 
+    /// The same for a buffer of the driver's, which is taken over without a copy when nothing is unread.
+    pub fn receive_buffer(&mut self, input: BytesMut) {
+        let listening = !matches!(self.phase, Phase::Closed | Phase::Handshake);
+        if listening && self.input.is_empty() {
+            self.input = input;
+        } else {
+            self.receive(&input);
+        }
+    }
+
     /// Whether to read from the peer: not while an event awaits its answer, not while 64 KiB are unread, not after the
     /// end.
     pub fn wants_input(&self) -> bool {
-        let listening = matches!(self.phase, Phase::Command | Phase::Exchange(_) | Phase::Content(..));
+        let listening = !matches!(self.phase, Phase::Question(_) | Phase::Handshake | Phase::Closed);
         listening && self.input.len() < INPUT_OCTETS
     }
 
@@ -132,6 +173,7 @@ impl ServerSession {
                 return Some(event);
             }
             if !self.advance() {
+                self.give_back();
                 return None;
             }
         }
@@ -139,7 +181,7 @@ impl ServerSession {
 
     /// Octets to write to the peer, possibly none.
     pub fn take_output(&mut self) -> Bytes {
-        self.output.split().freeze()
+        std::mem::take(&mut self.output).freeze()
     }
 
     /// Answers the event that awaits an answer. A positive reply moves the session on: 2yz for MAIL, RCPT, AUTH and the
@@ -153,6 +195,13 @@ impl ServerSession {
                 return;
             }
         };
+        let reply = permitted(&question, reply);
+        // A chunk is on its way behind BDAT: its reply waits until it has been read, and there is no 354.
+        if let Question::FirstChunk(chunk) = question
+            && !reply.closes_connection()
+        {
+            return self.begin_chunks(chunk, reply);
+        }
         reply.encode(&mut self.output);
         self.settle_question(question, &reply);
         if reply.closes_connection() {
@@ -164,11 +213,23 @@ impl ServerSession {
         self.end_if_drained();
     }
 
+    /// Answers [`Event::LookUpKeys`] with the keys of the user and a nonce: fresh, printable US-ASCII without a comma, at
+    /// least 18 random octets in base64 say. Ignored when no keys are awaited (any more).
+    pub fn provide_keys(&mut self, keys: ScramKeys, nonce: &str) {
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Question(Question::Keys(first)) => {
+                self.continue_exchange(auth::scram_challenge(*first, keys, nonce));
+            }
+            phase => self.phase = phase,
+        }
+    }
+
     /// The TLS handshake asked for by [`Event::StartTls`] succeeded. All that was known about the peer is forgotten
     /// (RFC 3207 §4.2).
     pub fn tls_established(&mut self) {
         if matches!(self.phase, Phase::Handshake) {
-            self.state = State { tls: true, draining: self.state.draining, ..State::default() };
+            let State { draining, messages, .. } = self.state;
+            self.state = State { tls: true, draining, messages, ..State::default() };
             self.phase = Phase::Command;
             self.end_if_drained();
         }
@@ -189,7 +250,9 @@ impl ServerSession {
     /// How long to wait for the peer's next octets in the present state (RFC 5321 §4.5.3.2.7).
     pub fn read_timeout(&self) -> Duration {
         match self.phase {
-            Phase::Content(..) => self.config.timeouts.content,
+            Phase::Content(..) | Phase::Chunk { .. } | Phase::DroppedChunk { .. } => {
+                self.config.timeouts.content
+            }
             _ => self.config.timeouts.command,
         }
     }
@@ -229,6 +292,11 @@ impl ServerSession {
         self.input.len() + self.output.len()
     }
 
+    /// Octets of the buffers held, whether they are full or not. 0 while the session waits for a command.
+    pub fn capacity(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
     /// Takes one step on the input; false when there is none to take.
     fn advance(&mut self) -> bool {
         match &self.phase {
@@ -237,6 +305,8 @@ impl ServerSession {
                 None => return false,
             },
             Phase::Content(..) => return self.take_content(),
+            Phase::Chunk { .. } => return self.take_chunk(),
+            Phase::DroppedChunk { .. } => return self.drop_chunk(),
             Phase::Question(_) | Phase::Handshake | Phase::Closed => return false,
         }
         true
@@ -257,6 +327,10 @@ impl ServerSession {
             }
             (Line::Complete(line), _) => match Command::parse(&line) {
                 Ok(command) => self.perform(decide::decide(command, &self.state, &self.config)),
+                Err(error @ CommandError::Chunk) => {
+                    error.reply().encode(&mut self.output);
+                    self.end_with((4, 7, 0), LOST_PLACE);
+                }
                 Err(error) => self.refuse_command(&error.reply()),
             },
             (Line::TooLong, _) => self.refuse_command(&Reply::new(500, (5, 5, 2), "Line too long")),
@@ -273,11 +347,16 @@ impl ServerSession {
     fn perform(&mut self, decision: Decision) {
         match decision {
             Decision::Answer(reply) => reply.encode(&mut self.output),
+            Decision::Idle(reply) => {
+                reply.encode(&mut self.output);
+                self.count_idle_command();
+            }
             Decision::Refuse(reply) => self.refuse_command(&reply),
             Decision::Greet(helo) => self.greet(helo),
             Decision::Reset => {
                 self.abort();
                 self.answer(250, (2, 0, 0), "OK");
+                self.count_idle_command();
                 self.end_if_drained();
             }
             Decision::Quit => {
@@ -286,13 +365,17 @@ impl ServerSession {
             }
             Decision::StartTls => self.start_tls(),
             Decision::Authenticate(step) => self.continue_exchange(step),
-            Decision::Mail { reverse_path, size, body } => {
-                self.ask(Question::Mail, Event::Mail { reverse_path, size, body });
+            Decision::Mail(event) => {
+                let smtputf8 = matches!(event, Event::Mail { smtputf8: true, .. });
+                self.ask(Question::Mail { smtputf8 }, event);
             }
-            Decision::Recipient { forward_path } => {
-                self.ask(Question::Recipient, Event::Recipient { forward_path })
-            }
+            Decision::Recipient(event) => self.ask(Question::Recipient, event),
             Decision::Data => self.ask(Question::Data, Event::Data),
+            Decision::Chunk { octets, last } => self.take_chunk_command(Chunk { octets, last }),
+            Decision::DropChunk { octets, reply } => {
+                self.phase = Phase::DroppedChunk { remaining: octets, reply };
+            }
+            Decision::End(why) => self.end_with((4, 7, 0), why),
         }
     }
 
@@ -310,6 +393,7 @@ impl ServerSession {
         }
         Reply::multiline(250, lines).encode(&mut self.output);
         self.state.helo = Some(helo);
+        self.count_idle_command();
         self.end_if_drained();
     }
 
@@ -328,12 +412,21 @@ impl ServerSession {
     fn continue_exchange(&mut self, step: Step) {
         match step {
             Step::Challenge(exchange, text) => {
-                Reply::bare(334, text).encode(&mut self.output);
+                // Base64 of any length is one line: wrapped it would be another text (RFC 4954 §4).
+                auth::encode_challenge(&text, &mut self.output);
                 self.phase = Phase::Exchange(exchange);
             }
             Step::Complete(credentials) => {
                 let username = credentials.username().to_owned();
                 self.ask(Question::Authenticate { username }, Event::Authenticate(credentials));
+            }
+            Step::Keys(first) => {
+                let username = first.username.clone();
+                self.ask(Question::Keys(first), Event::LookUpKeys { username });
+            }
+            Step::Proof { username, proven } => {
+                let question = Question::Proof { username: username.clone(), proven };
+                self.ask(question, Event::Proof { username, proven });
             }
             Step::Failed(error) => self.refuse_command(&error.reply()),
         }
@@ -341,12 +434,16 @@ impl ServerSession {
 
     fn settle_question(&mut self, question: Question, reply: &Reply) {
         match question {
-            Question::Authenticate { username } if reply.is_completion() => self.state.user = Some(username),
-            Question::Authenticate { .. } => {}
-            Question::Mail if reply.is_completion() => {
-                self.state.transaction = Some(OpenTransaction::default())
+            Question::Authenticate { username } | Question::Proof { username, .. }
+                if reply.is_completion() =>
+            {
+                self.state.user = Some(username);
             }
-            Question::Mail => {}
+            Question::Authenticate { .. } | Question::Keys(_) | Question::Proof { .. } => {}
+            Question::Mail { smtputf8 } if reply.is_completion() => {
+                self.state.transaction = Some(OpenTransaction { smtputf8, ..OpenTransaction::default() });
+            }
+            Question::Mail { .. } => {}
             Question::Recipient => {
                 if let Some(open) = &mut self.state.transaction {
                     open.recipient_tried = true;
@@ -354,12 +451,14 @@ impl ServerSession {
                 }
             }
             Question::Data if reply.is_intermediate() => {
-                self.phase = Phase::Content(ContentDecoder::new(self.config.message_bytes), None);
+                let decoder = ContentDecoder::new(self.config.content_limits(), self.config.bare_newline);
+                self.phase = Phase::Content(Box::new(decoder), None);
             }
-            Question::Data => {}
+            Question::Data | Question::FirstChunk(_) => {}
             Question::EndOfContent if reply.is_completion() => {
                 self.state.transaction = None;
-                self.errors = 0;
+                self.state.messages = self.state.messages.saturating_add(1);
+                (self.errors, self.idle_commands) = (0, 0);
             }
             Question::EndOfContent => self.abort(),
         }
@@ -386,6 +485,83 @@ impl ServerSession {
         true
     }
 
+    fn take_chunk_command(&mut self, chunk: Chunk) {
+        match self.state.transaction.as_mut().and_then(|open| open.chunks.take()) {
+            Some(decoder) => self.begin_chunk(decoder, chunk),
+            None => self.ask(Question::FirstChunk(chunk), Event::Data),
+        }
+    }
+
+    /// The driver has answered the first BDAT.
+    fn begin_chunks(&mut self, chunk: Chunk, reply: Reply) {
+        if reply.is_intermediate() {
+            let decoder = ChunkDecoder::new(self.config.content_limits(), self.config.bare_newline);
+            return self.begin_chunk(Box::new(decoder), chunk);
+        }
+        self.abort();
+        self.phase = Phase::DroppedChunk { remaining: chunk.octets, reply };
+    }
+
+    fn begin_chunk(&mut self, mut decoder: Box<ChunkDecoder>, chunk: Chunk) {
+        decoder.begin(chunk.octets);
+        self.phase = Phase::Chunk { decoder, chunk, fault: None };
+    }
+
+    fn take_chunk(&mut self) -> bool {
+        let Phase::Chunk { decoder, fault, .. } = &mut self.phase else { return false };
+        let Some(decoded) = decoder.decode(&mut self.input) else { return false };
+        match decoded {
+            Decoded::Slice(slice) => self.events.push_back(Event::Content(slice)),
+            Decoded::Fault(found) => {
+                *fault = Some(found);
+                self.abort();
+            }
+            Decoded::End => self.end_chunk(),
+        }
+        true
+    }
+
+    fn end_chunk(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Command);
+        let Phase::Chunk { decoder, chunk, fault } = phase else { return };
+        let end = if chunk.last { decoder.finish() } else { Ok(None) };
+        match fault.map_or(end, Err) {
+            Err(fault) => {
+                self.abort();
+                self.refuse_command(&fault.reply());
+                self.end_if_drained();
+            }
+            Ok(end) if chunk.last => {
+                self.events.extend(end.map(Event::Content));
+                self.ask(Question::EndOfContent, Event::EndOfContent);
+            }
+            Ok(_) => {
+                self.answer(250, (2, 0, 0), &format!("{} octets received", chunk.octets));
+                if let Some(open) = &mut self.state.transaction {
+                    open.chunks = Some(decoder);
+                }
+            }
+        }
+    }
+
+    fn drop_chunk(&mut self) -> bool {
+        let Phase::DroppedChunk { remaining, reply } = &mut self.phase else { return false };
+        let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
+        self.input.advance(here);
+        *remaining -= here as u64;
+        if *remaining > 0 {
+            return false;
+        }
+        let reply = reply.clone();
+        self.phase = Phase::Command;
+        reply.encode(&mut self.output);
+        if reply.is_permanent() {
+            self.count_error();
+        }
+        self.end_if_drained();
+        true
+    }
+
     fn answer(&mut self, code: u16, enhanced: (u8, u16, u16), text: &str) {
         Reply::new(code, enhanced, text).encode(&mut self.output);
     }
@@ -402,9 +578,24 @@ impl ServerSession {
         }
     }
 
+    fn count_idle_command(&mut self) {
+        self.idle_commands += 1;
+        if self.idle_commands > self.config.idle_commands {
+            self.end_with((4, 7, 0), "Too many commands without a message, closing connection");
+        }
+    }
+
+    /// An idle session keeps no buffers.
+    fn give_back(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.events.shrink_to_fit();
+    }
+
     fn end_unsynchronised(&mut self) {
         self.answer(500, (5, 5, 2), "Bare LF in a command line; lines end with CRLF");
-        self.end_with((4, 7, 0), "Cannot tell where the next command begins, closing connection");
+        self.end_with((4, 7, 0), LOST_PLACE);
     }
 
     fn end_if_drained(&mut self) {
@@ -436,6 +627,16 @@ impl ServerSession {
         if self.state.transaction.take().is_some() {
             self.events.push_back(Event::Abort);
         }
+    }
+}
+
+/// A positive answer cannot stand for a proof that failed, nor for keys that were asked for.
+fn permitted(question: &Question, reply: Reply) -> Reply {
+    match question {
+        Question::Keys(_) | Question::Proof { proven: false, .. } if reply.is_positive() => {
+            auth::authentication_failed()
+        }
+        _ => reply,
     }
 }
 

@@ -1,12 +1,29 @@
 //! A driver for a server session that answers at once, by what the addresses say.
 
-use smtp_protocol::{Event, Mailbox, Reply, ServerSession, auth};
+use smtp_protocol::{Event, Mailbox, Reply, ScramKeys, ServerSession, auth};
+use std::sync::LazyLock;
 
 /// The one user there is.
 pub(crate) const USER: (&str, &str) = ("alice", "s3cret");
 
 /// The client's nonce in RFC 7677 §3.
 pub(crate) const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
+/// The nonce of every challenge; the example of RFC 7677 §3.
+const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+
+/// The salt of that example.
+const SALT: [u8; 16] = *b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81";
+/// The keys of that example's password, which are slow to derive.
+static KEYS: LazyLock<ScramKeys> = LazyLock::new(|| ScramKeys::derive("pencil", &SALT, 4096));
+
+/// The user of that example has a password; others get keys that no password fits.
+fn keys(username: &str) -> ScramKeys {
+    let salt = SALT;
+    match username {
+        "user" => KEYS.clone(),
+        _ => ScramKeys { salt: salt.to_vec(), iterations: 4096, stored_key: [0; 32], server_key: [0; 32] },
+    }
+}
 
 /// What a session's driver saw: events as text, content joined, messages accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +37,10 @@ impl Seen {
     /// Performs and answers everything the session asks for.
     pub(crate) fn drive(&mut self, session: &mut ServerSession) {
         while let Some(event) = session.poll() {
-            if let Some(reply) = self.perform(event) {
+            if let Event::LookUpKeys { username } = &event {
+                self.events.push(format!("{event:?}"));
+                session.provide_keys(keys(username), SERVER_NONCE);
+            } else if let Some(reply) = self.perform(event) {
                 session.respond(reply);
             }
         }
@@ -43,8 +63,11 @@ impl Seen {
                 Some(Reply::new(235, (2, 7, 0), "Authentication successful"))
             }
             Event::Authenticate(_) => Some(auth::authentication_failed()),
+            Event::LookUpKeys { .. } => None,
+            // Said of every proof: that a failed one gets 535 all the same is the session's to see to.
+            Event::Proof { .. } => Some(Reply::new(235, (2, 7, 0), "Authentication successful")),
             Event::Mail { reverse_path, .. } => Some(verdict(reverse_path.mailbox(), "sender")),
-            Event::Recipient { forward_path } => Some(verdict(forward_path.mailbox(), "recipient")),
+            Event::Recipient { forward_path, .. } => Some(verdict(forward_path.mailbox(), "recipient")),
             Event::Data => Some(Reply::bare(354, "Start mail input; end with <CRLF>.<CRLF>")),
             Event::EndOfContent => Some(self.keep()),
             Event::StartTls | Event::Content(_) | Event::Abort | Event::Closed => None,

@@ -6,18 +6,31 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use smtp_protocol::data::{ContentDecoder, ContentEncoder, Decoded};
 use smtp_protocol::{
-    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, Mailbox,
-    PlainCredentials, Reply, ReplyReader, ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction,
+    AuthOffer, BareNewline, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, ContentLimits,
+    Credentials, Event, Mailbox, Mechanism, PlainCredentials, Reply, ReplyReader, ReversePath, ServerConfig,
+    ServerSession, TlsOffer, Transaction,
 };
 use std::sync::Arc;
 
 fn server() -> ServerSession {
+    server_with(BareNewline::Reject)
+}
+
+fn server_with(bare_newline: BareNewline) -> ServerSession {
     ServerSession::new(Arc::new(ServerConfig {
         tls: TlsOffer::Established,
         authentication: AuthOffer::Optional,
+        mechanisms: Mechanism::ALL.to_vec(),
         message_bytes: 60,
+        header_bytes: 40,
+        header_fields: 2,
         recipients: 3,
+        messages: 4,
+        smtputf8: true,
+        dsn: true,
+        bare_newline,
         errors: 8,
+        idle_commands: 12,
         ..ServerConfig::default()
     }))
 }
@@ -40,6 +53,17 @@ fn client_octets() -> impl Strategy<Value = Vec<u8>> {
         b".x\r\n",
         b"Subject: x\r\n\r\n",
         b"Subject: full\r\n",
+        "MAIL FROM:<j\u{fc}rgen@b.example> SMTPUTF8\r\n".as_bytes(),
+        b"MAIL FROM:<a@b.example> RET=HDRS ENVID=a+2Bb\r\n",
+        b"RCPT TO:<c@d.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c+2B@d.example\r\n",
+        b"BDAT 8\r\nA: b\r\n\r\n",
+        b"BDAT 5\r\na\r\n.\r",
+        b"BDAT 3 LAST\r\n\na\n",
+        b"BDAT 0 LAST\r\n",
+        b"BDAT 70 LAST\r\n",
+        b"BDAT x\r\n",
+        b"A: b\nC: d\n\n.\r\n",
+        b"AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n",
         b"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n",
         b"RSET\r\n",
         b"NOOP\r\n",
@@ -80,7 +104,11 @@ fn split<'a>(mut octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 }
 
 fn serve(pieces: &[&[u8]]) -> (Vec<u8>, Seen) {
-    let (mut session, mut seen) = (server(), Seen::default());
+    serve_with(BareNewline::Reject, pieces)
+}
+
+fn serve_with(bare_newline: BareNewline, pieces: &[&[u8]]) -> (Vec<u8>, Seen) {
+    let (mut session, mut seen) = (server_with(bare_newline), Seen::default());
     let mut output = session.take_output().to_vec();
     for piece in pieces {
         session.receive(piece);
@@ -154,6 +182,13 @@ fn consume(pieces: &[&[u8]]) -> (Vec<u8>, Vec<ClientEvent>) {
     (output, events)
 }
 
+/// No bare CR, no bare LF, no NUL, and a CRLF at the end.
+fn lines_end_with_crlf(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    let bare = text.replace("\r\n", "");
+    !bare.contains(['\r', '\n', '\0']) && (content.is_empty() || content.ends_with(b"\r\n"))
+}
+
 /// Every accepted MAIL has at most one end, and only the last may lack it.
 fn transactions_are_paired(events: &[String]) -> bool {
     let mut open = false;
@@ -184,6 +219,22 @@ proptest! {
         prop_assert_eq!(&serve(&split(&octets, &cuts)), &whole);
         let single: Vec<&[u8]> = octets.chunks(1).collect();
         prop_assert_eq!(&serve(&single), &whole);
+    }
+
+    #[test]
+    fn any_split_is_normalised_alike(octets in client_octets(), cuts in vec(any::<Index>(), 0..12)) {
+        let whole = serve_with(BareNewline::Normalise, &[&octets]);
+        prop_assert_eq!(&serve_with(BareNewline::Normalise, &split(&octets, &cuts)), &whole);
+        for message in &whole.1.messages {
+            prop_assert!(lines_end_with_crlf(message), "{}", message.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn accepted_content_is_text_of_crlf_lines(octets in client_octets()) {
+        for message in &serve(&[&octets]).1.messages {
+            prop_assert!(lines_end_with_crlf(message), "{}", message.escape_ascii());
+        }
     }
 
     #[test]
@@ -236,7 +287,7 @@ proptest! {
         split(content.as_bytes(), &cuts).iter().for_each(|piece| encoder.encode(piece, &mut wire));
         encoder.finish(&mut wire);
         wire.extend_from_slice(behind.as_bytes());
-        let (mut decoder, mut decoded) = (ContentDecoder::new(0), Vec::new());
+        let (mut decoder, mut decoded) = (ContentDecoder::new(ContentLimits::default(), BareNewline::Reject), Vec::new());
         loop {
             match decoder.decode(&mut wire) {
                 Some(Decoded::Slice(slice)) => decoded.extend_from_slice(&slice),
@@ -254,7 +305,7 @@ proptest! {
         let (mut encoder, mut wire) = (ContentEncoder::new(), bytes::BytesMut::new());
         chunks.iter().for_each(|chunk| encoder.encode(chunk, &mut wire));
         encoder.finish(&mut wire);
-        let mut decoder = ContentDecoder::new(0);
+        let mut decoder = ContentDecoder::new(ContentLimits::default(), BareNewline::Reject);
         let last = loop {
             match decoder.decode(&mut wire) {
                 Some(Decoded::Slice(_)) => {}
@@ -307,6 +358,28 @@ fn endless_lines_leave_memory_bounded() {
 }
 
 #[test]
+fn an_idle_session_is_small_and_holds_no_buffer() {
+    let (mut session, mut seen) = (server(), Seen::default());
+    session.receive(b"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\n");
+    seen.drive(&mut session);
+    assert!(session.take_output().ends_with(b"Kept 3 octets\r\n"));
+    assert_eq!(session.capacity(), 0, "octets of buffers held");
+    assert!(size_of::<ServerSession>() <= 512, "{} octets", size_of::<ServerSession>());
+}
+
+#[test]
+fn a_buffer_is_taken_over_without_a_copy() {
+    let (mut session, mut seen) = (server_with(BareNewline::Reject), Seen::default());
+    session.receive(b"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n");
+    seen.drive(&mut session);
+    let buffer = bytes::BytesMut::from(&b"content\r\n"[..]);
+    let place = buffer.as_ptr();
+    session.receive_buffer(buffer);
+    let Some(Event::Content(slice)) = session.poll() else { panic!("content") };
+    assert_eq!(slice.as_ptr(), place);
+}
+
+#[test]
 fn an_endless_reply_leaves_memory_bounded_and_ends_the_session() {
     let mut session = client();
     session.receive(b"220 ");
@@ -321,7 +394,8 @@ fn an_endless_reply_leaves_memory_bounded_and_ends_the_session() {
 
 #[test]
 fn no_input_is_wanted_while_an_answer_is_awaited_or_too_much_is_unread() {
-    let mut session = server();
+    let mut session =
+        ServerSession::new(Arc::new(ServerConfig { idle_commands: u32::MAX, ..ServerConfig::default() }));
     session.receive(b"EHLO a\r\nMAIL FROM:<a@b.example>\r\n");
     assert!(session.wants_input());
     assert!(session.poll().is_some());

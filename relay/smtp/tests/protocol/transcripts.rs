@@ -14,8 +14,9 @@
 
 use super::peer::{NONCE, Seen};
 use smtp_protocol::{
-    AccessToken, AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials,
-    ForwardPath, PlainCredentials, Reply, ServerConfig, ServerSession, TlsOffer, Transaction,
+    AccessToken, AuthOffer, BareNewline, Body, ClientConfig, ClientEvent, ClientSession, ClientTls,
+    Credentials, ForwardPath, Mechanism, PlainCredentials, Reply, ServerConfig, ServerSession, TlsOffer,
+    Transaction,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -236,6 +237,23 @@ fn server_config(text: &str) -> ServerConfig {
             Some(other) => panic!("auth={other}"),
         },
         errors: u32::try_from(number("errors", 20)).unwrap(),
+        idle_commands: u32::try_from(number("idle", 100)).unwrap(),
+        messages: u32::try_from(number("messages", 0)).unwrap(),
+        header_bytes: number("headers", 100_000),
+        header_fields: u32::try_from(number("fields", 100)).unwrap(),
+        auth_without_tls: options.contains_key("clear"),
+        mechanisms: if options.contains_key("scram") {
+            Mechanism::ALL.to_vec()
+        } else {
+            vec![Mechanism::Plain, Mechanism::Login]
+        },
+        smtputf8: options.contains_key("smtputf8"),
+        dsn: options.contains_key("dsn"),
+        bare_newline: match options.get("newline") {
+            None => BareNewline::Reject,
+            Some(&"normalise") => BareNewline::Normalise,
+            Some(other) => panic!("newline={other}"),
+        },
         ..ServerConfig::default()
     }
 }
