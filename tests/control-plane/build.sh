@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the control plane that the tests run against (etcd, kube-apiserver, kube-controller-manager, kubectl, helm) from their
-# Go modules, at the versions that */go.mod and */go.sum pin, into a cache outside the tree:
+# Builds the Kubernetes that the tests run against (the control plane, what a node runs beside containerd, cluster DNS, kubectl
+# and helm) from its Go modules, at the versions that */go.mod and */go.sum pin, into a cache outside the tree:
 #   ${POSTROAD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/postroad}/control-plane/<hash of the inputs>/bin
 # The last and only line on stdout is that folder; progress goes to stderr. With an up-to-date cache it returns at once; two
 # runs at a time are safe (the second waits), and a run that was cut short leaves nothing half-written.
@@ -18,11 +18,15 @@ TEXT
 # One line a part: name, module folder, package, variant of the linker flags (see linker_flags). A part built from a module
 # that is listed already shares that module's compiled packages: keep those together.
 parts='
-etcd                     kubernetes  go.etcd.io/etcd/server/v3                  plain
-helm                     helm        helm.sh/helm/v3/cmd/helm                   helm
+etcd                     kubernetes  go.etcd.io/etcd/server/v3                      plain
+helm                     helm        helm.sh/helm/v3/cmd/helm                       helm
 kube-apiserver           kubernetes  k8s.io/kubernetes/cmd/kube-apiserver           kubernetes
 kube-controller-manager  kubernetes  k8s.io/kubernetes/cmd/kube-controller-manager  kubernetes
 kubectl                  kubernetes  k8s.io/kubernetes/cmd/kubectl                  kubernetes
+kube-scheduler           kubernetes  k8s.io/kubernetes/cmd/kube-scheduler           kubernetes
+kubelet                  kubernetes  k8s.io/kubernetes/cmd/kubelet                  kubernetes
+kube-proxy               kubernetes  k8s.io/kubernetes/cmd/kube-proxy               kubernetes
+coredns                  coredns     github.com/coredns/coredns                     plain
 '
 
 say() { echo "control-plane: $*" >&2; }
@@ -32,7 +36,7 @@ builds=${POSTROAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/postroad}/control-plane
 
 # The inputs in a fixed order, and the architecture: a home folder may be shared between machines.
 key() {
-  { uname -sm; cd "$here" && cat build.sh kubernetes/go.mod kubernetes/go.sum helm/go.mod helm/go.sum; } | sha256sum | cut -c1-16
+  { uname -sm; cd "$here" && cat build.sh {kubernetes,helm,coredns}/go.{mod,sum}; } | sha256sum | cut -c1-16
 }
 
 # each_part FUNCTION : calls it for every part with the columns above, until one fails.
