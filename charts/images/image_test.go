@@ -183,6 +183,26 @@ func TestDockerLoadFindsTheSameImageInTheArchive(t *testing.T) {
 	}
 }
 
+func TestAnyStaticProgramIsPackedUnderTheNameThatIsAskedFor(t *testing.T) {
+	program := writeExecutable(t, filepath.Join(t.TempDir(), "pause"), elf.EM_X86_64, elf.PT_LOAD)
+	out := filepath.Join(t.TempDir(), "pause.tar")
+	if err := run(context.Background(), []string{"pack", "--binary", program, "--out", out, "postroad.test/pause:1"}); err != nil {
+		t.Fatal(err)
+	}
+	tag := name.MustParseReference("postroad.test/pause:1").(name.Tag)
+	packed, err := tarball.ImageFromPath(out, &tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := packed.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(config.Config.Entrypoint, " ") != "/pause" || config.Config.User != "65532:65532" || len(config.Config.Labels) != 0 {
+		t.Errorf("entry point %q, user %q, labels %v", config.Config.Entrypoint, config.Config.User, config.Config.Labels)
+	}
+}
+
 func TestWhatIsPushedIsWhatIsPulled(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()

@@ -22,6 +22,8 @@ const usage = `Usage:
       packs DIR/postroad-operator and DIR/postroad-relay into OUT/<name>.tar, one OCI image archive each
   images push --from DIR --tag TAG REGISTRY
       pushes the archives in DIR to REGISTRY/<name>:TAG and prints each pushed reference with its digest
+  images pack --binary FILE --out ARCHIVE REFERENCE
+      packs any one static program into an OCI image archive named REFERENCE, for tests
 `
 
 // errUsage marks a call that makes no sense; main answers it with the usage text and exit code 2.
@@ -44,13 +46,15 @@ func main() {
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("%w: say build or push", errUsage)
+		return fmt.Errorf("%w: say build, push or pack", errUsage)
 	}
 	switch arguments[0] {
 	case "build":
 		return build(arguments[1:])
 	case "push":
 		return push(ctx, arguments[1:])
+	case "pack":
+		return pack(arguments[1:])
 	}
 	return fmt.Errorf("%w: no command %q", errUsage, arguments[0])
 }
@@ -112,4 +116,22 @@ func push(ctx context.Context, arguments []string) error {
 		fmt.Println(pushed)
 	}
 	return nil
+}
+
+func pack(arguments []string) error {
+	flags := flag.NewFlagSet("pack", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // main says it, once
+	binary := flags.String("binary", "", "")
+	out := flags.String("out", "", "")
+	if err := flags.Parse(arguments); err != nil {
+		return fmt.Errorf("%w: %v", errUsage, err)
+	}
+	if *binary == "" || *out == "" || flags.NArg() != 1 {
+		return fmt.Errorf("%w: pack needs --binary, --out and one REFERENCE", errUsage)
+	}
+	image, err := Pack(*binary)
+	if err != nil {
+		return err
+	}
+	return WriteArchive(*out, flags.Arg(0), image)
 }

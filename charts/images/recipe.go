@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -46,23 +47,37 @@ func (r Recipe) DefaultReference(version string) string {
 	return fmt.Sprintf("%s/%s:%s", defaultRepository, r.Name, version)
 }
 
-// Assemble makes the image: from scratch, one layer with the binary and the few files that a process expects.
+// Assemble makes the image of a release.
+//
+// Errors: those of newImage.
+func (r Recipe) Assemble(binary string, release Release) (v1.Image, error) {
+	return newImage(binary, r.Name, r.labels(release), release.Created)
+}
+
+// Pack makes an image of any one static program, for tests: named by the program's file name, without labels.
+//
+// Errors: those of newImage.
+func Pack(binary string) (v1.Image, error) {
+	return newImage(binary, filepath.Base(binary), nil, time.Unix(0, 0).UTC())
+}
+
+// newImage makes the image: from scratch, one layer with the binary at /program and the few files that a process expects.
 //
 // Errors: the binary is missing, is not an ELF executable for an architecture that images are made for, or needs a dynamic
 // loader (there is none in an image from scratch).
-func (r Recipe) Assemble(binary string, release Release) (v1.Image, error) {
+func newImage(binary, program string, labels map[string]string, created time.Time) (v1.Image, error) {
 	architecture, err := inspectBinary(binary)
 	if err != nil {
 		return nil, err
 	}
-	layer, err := newLayer(binary, "/"+r.Name)
+	layer, err := newLayer(binary, "/"+program)
 	if err != nil {
 		return nil, err
 	}
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	image, err := mutate.Append(base, mutate.Addendum{
 		Layer:   layer,
-		History: v1.History{Created: v1.Time{Time: release.Created}, CreatedBy: "charts/images/build.sh", Comment: r.Name},
+		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "charts/images/build.sh", Comment: program},
 	})
 	if err != nil {
 		return nil, err
@@ -73,19 +88,19 @@ func (r Recipe) Assemble(binary string, release Release) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", architecture
-	config.Created = v1.Time{Time: release.Created}
-	config.Config = r.runtimeConfig(release)
+	config.Created = v1.Time{Time: created}
+	config.Config = runtimeConfig(program, labels)
 	return mutate.ConfigFile(image, config)
 }
 
-func (r Recipe) runtimeConfig(release Release) v1.Config {
+func runtimeConfig(program string, labels map[string]string) v1.Config {
 	return v1.Config{
-		Entrypoint: []string{"/" + r.Name},
+		Entrypoint: []string{"/" + program},
 		// Numbers, not a name: `runAsNonRoot` can only be checked against a number.
 		User:       fmt.Sprintf("%d:%d", userID, userID),
 		WorkingDir: "/",
 		Env:        []string{"PATH=/"},
-		Labels:     r.labels(release),
+		Labels:     labels,
 	}
 }
 
