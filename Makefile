@@ -37,8 +37,20 @@ test: setup ## Everything: set-up, lints, all suites, the chart, the images
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
 
 .PHONY: control-plane
-control-plane: ## Build etcd, kube-apiserver, kubectl and helm into a cache outside the tree
+control-plane: ## Build the Kubernetes for tests, kubectl and helm into a cache outside the tree
 	tests/control-plane/build.sh
+
+.PHONY: cluster
+cluster: ## Start two Kubernetes nodes on this machine (root), for tests and play; says how to use them
+	tests/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## Remove them, whatever state they are in
+	tests/cluster/cluster.sh down
+
+.PHONY: cluster-check
+cluster-check: ## Show that the cluster does what it promises and leaves nothing behind (root)
+	tests/cluster/check.sh
 
 .PHONY: generate
 generate: ## Rewrite generated files: the CustomResourceDefinitions and golden manifests

@@ -8,7 +8,8 @@ usage() {
   cat <<'TEXT'
 Usage: install.sh
 Installs what is missing of
-  packages  with apt-get: a C toolchain, curl, git, and swaks, an SMTP client that knows nothing of this project
+  packages  with apt-get: a C toolchain, curl, git, swaks (an SMTP client that knows nothing of this project), and what the nodes of
+            the test cluster run (containerd, runc, network tools); no service of these needs to run
   Rust      with rustup, from https://sh.rustup.rs, into ~/.cargo and ~/.rustup
   Go        with apt-get where the distribution has one that can fetch the release needed, else from https://go.dev/dl/ into
             ${POSTROAD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/postroad}/go
@@ -36,20 +37,37 @@ as_root() {
   fi
 }
 
-# One package a line, with what needs it.
+# One package a line, with what needs it. Any of several packages will do where a bar is; the first is installed.
 packages() {
   sed 's/ *#.*//; /^$/d' <<'TEXT'
-build-essential     # cargo links with cc; the static C library for container images; C in the crypto provider
-ca-certificates     # downloads
-curl                # downloads
-git                 # the commit in the image labels
-openssl             # the demo's certificate
-libnet-ssleay-perl  # swaks speaks TLS with it
-swaks               # the independent client of the demo
+build-essential              # cargo links with cc; the static C library for container images; C in the crypto provider
+busybox-static               # the test cluster's check runs it in a pod
+ca-certificates              # downloads
+conntrack                    # kube-proxy
+containerd|containerd.io     # the test cluster's nodes
+containernetworking-plugins  # the network of their pods
+curl                         # downloads
+ethtool                      # kubelet
+git                          # the commit in the image labels
+iproute2                     # the test cluster's segment
+iptables                     # kubelet, port mappings
+libnet-ssleay-perl           # swaks speaks TLS with it
+nftables                     # kube-proxy
+openssl                      # certificates of the demo and of the test cluster
+runc|containerd.io           # containers
+socat                        # the way from this machine's loopback to the test cluster's API server
+swaks                        # the independent client of the demo
 TEXT
 }
 
-is_installed() { [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# is_installed PACKAGE[|PACKAGE…]
+is_installed() {
+  local package
+  for package in ${1//|/ }; do
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" != installed ] || return 0
+  done
+  return 1
+}
 
 apt_index_is_fresh=''
 apt_install() {
@@ -64,7 +82,7 @@ apt_install() {
 install_packages() {
   local package missing=()
   for package in $(packages); do
-    is_installed "$package" || missing+=("$package")
+    is_installed "$package" || missing+=("${package%%|*}")
   done
   if [ ${#missing[@]} = 0 ]; then
     say "packages: already there: $(packages | xargs)"
