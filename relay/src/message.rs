@@ -125,7 +125,7 @@ pub struct Envelope {
     pub reverse_path: String,
     /// The mailboxes to deliver to, in the order of their RCPT commands. Indexed by [`DeliveryState::recipients`].
     pub recipients: Vec<Recipient>,
-    /// Whether the client declared `BODY=8BITMIME` (RFC 6152).
+    /// Whether the client declared `BODY=8BITMIME` or sent octets above 127 (RFC 6152).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub eight_bit: bool,
     /// Whether the client declared `SMTPUTF8` (RFC 6531 §3.4): addresses or header section may hold UTF-8.

@@ -345,8 +345,10 @@ impl Connection {
     }
 
     async fn content(&mut self, slice: Bytes) {
-        if let Some(content) = self.transaction.as_mut().and_then(|transaction| transaction.content.as_mut())
-        {
+        let Some(transaction) = &mut self.transaction else { return };
+        // Many clients send such octets without BODY=8BITMIME; the upstream is told what is there (RFC 6152 §3).
+        transaction.eight_bit |= !slice.is_ascii();
+        if let Some(content) = &mut transaction.content {
             content.append(slice).await;
         }
     }
