@@ -53,9 +53,10 @@ cluster-check: ## Show that the cluster does what it promises and leaves nothing
 	tests/cluster/check.sh
 
 .PHONY: generate
-generate: ## Rewrite generated files: the CustomResourceDefinitions and golden manifests
+generate: ## Rewrite generated files: the CustomResourceDefinitions, golden manifests, references
 	UPDATE=1 cargo test -p postroad-crds -p postroad-operator --quiet
 	UPDATE=1 cargo test -p postroad-relay --lib --quiet the_reference
+	UPDATE=1 cargo test -p postroad-tests --test clients --quiet the_reference
 
 .PHONY: images
 images: ## Build OCI archives of operator and relay without a daemon, into target/images

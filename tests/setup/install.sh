@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian 12+ or Ubuntu 22.04+ machine able to build and test this repository: system packages, the Rust toolchain,
-# Go. Every step says what it does and does nothing when its result is there already. As root, or with sudo for the packages;
+# Go, mail clients. Every step says what it does and does nothing when its result is there already. As root, or with sudo for the
+# packages;
 # everything else goes into the user's own folders. The control plane for tests is not part of it: tests/control-plane/build.sh.
 set -euo pipefail
 
@@ -8,11 +9,13 @@ usage() {
   cat <<'TEXT'
 Usage: install.sh
 Installs what is missing of
-  packages  with apt-get: a C toolchain, curl, git, swaks (an SMTP client that knows nothing of this project), and what the nodes of
-            the test cluster run (containerd, runc, network tools); no service of these needs to run
+  packages  with apt-get: a C toolchain, curl, git, what the nodes of the test cluster run (containerd, runc, network tools; no
+            service of these needs to run), and the mail clients of tests/clients with what they run on: swaks, msmtp, Postfix
+            (not started; it takes the place of another mail server), Python, Node.js, Java
   Rust      with rustup, from https://sh.rustup.rs, into ~/.cargo and ~/.rustup
   Go        with apt-get where the distribution has one that can fetch the release needed, else from https://go.dev/dl/ into
             ${POSTROAD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/postroad}/go
+  clients   nodemailer with npm, Jakarta Mail with Maven, into .../postroad/clients of the same cache
 TEXT
 }
 
@@ -52,11 +55,25 @@ git                          # the commit in the image labels
 iproute2                     # the test cluster's segment
 iptables                     # kubelet, port mappings
 libnet-ssleay-perl           # swaks speaks TLS with it
+libsasl2-modules             # AUTH for Postfix
+msmtp                        # a client of tests/clients
 nftables                     # kube-proxy
 openssl                      # certificates of the demo and of the test cluster
+postfix                      # a client of tests/clients; it gets no configuration here and does not run
+python3                      # a client of tests/clients
 runc|containerd.io           # containers
 socat                        # the way from this machine's loopback to the test cluster's API server
-swaks                        # the independent client of the demo
+swaks                        # a client of tests/clients and of the demo
+TEXT
+}
+
+# A command a line, with the package that has it where the machine does not: Node.js and Java often come from elsewhere.
+commands() {
+  cat <<'TEXT'
+node nodejs
+npm npm
+javac default-jdk-headless
+mvn maven
 TEXT
 }
 
@@ -80,16 +97,21 @@ apt_install() {
 }
 
 install_packages() {
-  local package missing=()
+  local command package missing=()
   for package in $(packages); do
     is_installed "$package" || missing+=("${package%%|*}")
   done
+  while read -r command package; do
+    command -v "$command" >/dev/null || missing+=("$package")
+  done < <(commands)
   if [ ${#missing[@]} = 0 ]; then
     say "packages: already there: $(packages | xargs)"
     return
   fi
   command -v apt-get >/dev/null || fail "this set-up knows Debian and Ubuntu only: install the counterparts of: ${missing[*]}"
   say "packages: installing ${missing[*]}"
+  # Without this, Postfix would be configured to take mail and started.
+  echo 'postfix postfix/main_mailer_type select No configuration' | as_root debconf-set-selections
   apt_install "${missing[@]}"
 }
 
@@ -177,4 +199,5 @@ esac
 install_packages
 install_rust
 install_go
+"$workspace/tests/clients/install.sh"
 say "done: Rust $(rust_version), $(cd "$go_module" && go env GOVERSION)"

@@ -1,0 +1,3 @@
+module postroad.dev/tests/clients/net-smtp
+
+go 1.21
