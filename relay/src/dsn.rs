@@ -9,7 +9,7 @@ use lettre::message::header::{
     ContentTransferEncoding, ContentType, Date, HeaderName, HeaderValue, MIME_VERSION_1_0,
 };
 use lettre::message::{Body, MultiPart, SinglePart};
-use smtp_protocol::{EnhancedStatusCode, Reply};
+use smtp_protocol::{EnhancedStatusCode, Reply, Unmet};
 
 use crate::message::{Envelope, MessageId};
 
@@ -27,6 +27,8 @@ pub struct Failure {
 pub enum Reason {
     /// The upstream refused it with this reply.
     Refused(Reply),
+    /// The upstream does not offer what the message needs; nothing was sent.
+    Unsupported(Unmet),
     /// It was tried until the pool's expiry; the text is the last obstacle.
     Expired(String),
 }
@@ -97,6 +99,7 @@ fn explanation(report: &Report<'_>) -> String {
     for failure in report.failures {
         let why = match &failure.reason {
             Reason::Refused(reply) => format!("the next mail server refused it: {reply}"),
+            Reason::Unsupported(unmet) => format!("the next mail server cannot take it: {unmet}"),
             Reason::Expired(obstacle) => {
                 format!("it could not be delivered in time; last obstacle: {obstacle}")
             }
@@ -120,6 +123,7 @@ fn status(report: &Report<'_>) -> String {
                 let code = reply.enhanced.filter(|code| code.class == 5).unwrap_or(general);
                 (code, format!("Diagnostic-Code: smtp; {}\r\n", ascii(&reply.to_string())))
             }
+            Reason::Unsupported(unmet) => (unmet.status(), String::new()),
             // RFC 3463 §3.5: delivery time expired.
             Reason::Expired(_) => (EnhancedStatusCode { class: 5, subject: 4, detail: 7 }, String::new()),
         };

@@ -218,6 +218,21 @@ pub enum Ret {
     Hdrs,
 }
 
+impl From<Notify> for smtp_protocol::Notify {
+    fn from(Notify { success, failure, delay }: Notify) -> Self {
+        Self { success, failure, delay }
+    }
+}
+
+impl From<Ret> for smtp_protocol::Return {
+    fn from(ret: Ret) -> Self {
+        match ret {
+            Ret::Full => Self::Full,
+            Ret::Hdrs => Self::Headers,
+        }
+    }
+}
+
 /// How a [`Recipient`] is kept on disk.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]

@@ -3,6 +3,7 @@
 
 mod chart;
 mod conservation;
+mod failures;
 mod local;
 mod operator;
 mod relay;

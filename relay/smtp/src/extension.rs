@@ -18,11 +18,11 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
-    /// DSN (RFC 3461). Known, not used yet.
+    /// DSN (RFC 3461).
     pub dsn: bool,
     /// CHUNKING (RFC 3030). Known, not used yet.
     pub chunking: bool,
-    /// SMTPUTF8 (RFC 6531). Known, not used yet.
+    /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
     /// AUTH (RFC 4954): the mechanisms offered, in upper case, in the server's order.
     pub auth: Vec<String>,

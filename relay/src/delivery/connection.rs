@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::ServerName;
 use smtp_protocol::{
-    ClientConfig, ClientEvent, ClientSession, SessionFailure, Transaction, TransactionReplies,
+    ClientConfig, ClientEvent, ClientSession, Extensions, SessionFailure, Transaction, TransactionReplies,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -26,6 +27,9 @@ const READ_OCTETS: usize = 8 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 5321 §4.5.3.2.5: for one block of content to be taken.
 const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long the reply of an upstream that has closed the connection may still be under way.
+const LAST_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSED: &str = "the upstream closed the connection";
 /// A server that does not answer QUIT is left.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -81,7 +85,7 @@ impl Connection {
                 ClientEvent::Ready => return Ok(connection),
                 ClientEvent::Failed(failure) => {
                     // The QUIT that may stand in the output is a courtesy; its loss changes nothing.
-                    let _ = connection.flush().await;
+                    connection.flush().await;
                     return Err(failure);
                 }
                 other => {
@@ -113,8 +117,7 @@ impl Connection {
         loop {
             match self.event().await {
                 ClientEvent::SendContent => match self.send_content(&mut content).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(failure)) => return Transacted::Failed(failure),
+                    Ok(()) => {}
                     Err(error) => return Transacted::Unreadable(error),
                 },
                 ClientEvent::Done(done) => {
@@ -143,16 +146,21 @@ impl Connection {
         }
     }
 
+    /// What the upstream offers.
+    pub(super) fn extensions(&self) -> &Extensions {
+        self.session.extensions()
+    }
+
     /// Waits, while no transaction runs, for the upstream to end the session. Cancellation loses nothing.
     pub(super) async fn unsolicited(&mut self) -> SessionFailure {
         loop {
             match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return self.session.connection_lost("the upstream closed the idle connection"),
+                Ok(0) => self.session.connection_lost("the upstream closed the idle connection"),
                 Ok(_) => {
                     self.session.receive(&self.buffer);
                     self.buffer.clear();
                 }
-                Err(error) => return self.session.connection_lost(error.to_string()),
+                Err(error) => self.session.connection_lost(error.to_string()),
             }
             if let Some(ClientEvent::Failed(failure)) = self.session.poll() {
                 return failure;
@@ -170,60 +178,71 @@ impl Connection {
         .await;
     }
 
-    /// Sends the content to its end, or until the upstream has decided without it.
-    async fn send_content(
-        &mut self,
-        content: &mut ContentReader,
-    ) -> Result<Result<(), SessionFailure>, SpoolError> {
+    /// Sends the content to its end, or until the session needs no more of it; what became of it is the next event.
+    async fn send_content(&mut self, content: &mut ContentReader) -> Result<(), SpoolError> {
         while let Some(chunk) = content.next().await? {
             self.session.content(&chunk);
-            if let Err(failure) = self.write_content().await {
-                return Ok(Err(failure));
-            }
-            if self.decided.is_some() {
-                return Ok(Ok(()));
+            self.write_content().await;
+            if !self.session.awaits_content() {
+                return Ok(());
             }
         }
         self.session.end_of_content();
-        Ok(self.write_content().await)
+        self.write_content().await;
+        Ok(())
     }
 
     /// Writes while listening: an upstream may refuse a large content before its end and close, and its reply would be
     /// lost if only writing could notice.
-    async fn write_content(&mut self) -> Result<(), SessionFailure> {
+    async fn write_content(&mut self) {
         let mut output = self.session.take_output();
-        let Self { stream, buffer, session, decided } = self;
-        let (mut reading, mut writing) = tokio::io::split(stream);
         let deadline = Instant::now() + DATA_BLOCK_TIMEOUT;
         while !output.is_empty() {
+            let (mut reading, mut writing) = tokio::io::split(&mut self.stream);
             let broken = tokio::select! {
-                read = reading.read_buf(buffer) => match read {
-                    Ok(0) => Some("the upstream closed the connection".to_owned()),
+                read = reading.read_buf(&mut self.buffer) => match read {
+                    Ok(0) => CLOSED.to_owned(),
                     Ok(_) => {
-                        session.receive(buffer);
-                        buffer.clear();
-                        *decided = session.poll();
-                        if decided.is_some() {
-                            return Ok(());
-                        }
-                        None
+                        if self.hear() { continue } else { return }
                     }
-                    Err(error) => Some(error.to_string()),
+                    Err(error) => error.to_string(),
                 },
                 written = writing.write(&output) => match written {
                     Ok(octets) => {
                         output.advance(octets);
-                        None
+                        continue;
                     }
-                    Err(error) => Some(error.to_string()),
+                    Err(error) => {
+                        self.hear_the_rest().await;
+                        error.to_string()
+                    }
                 },
-                () = sleep_until(deadline) => Some("the upstream takes no more octets".to_owned()),
+                () = sleep_until(deadline) => "the upstream takes no more octets".to_owned(),
             };
-            if let Some(why) = broken {
-                return Err(session.connection_lost(why));
-            }
+            return self.session.connection_lost(broken);
         }
-        writing.flush().await.map_err(|error| session.connection_lost(error.to_string()))
+        let flushed = timeout(DATA_BLOCK_TIMEOUT, self.stream.flush()).await;
+        self.written(flushed).await;
+    }
+
+    /// Hands what was read to the session. Returns whether it has nothing to say to that.
+    fn hear(&mut self) -> bool {
+        self.session.receive(&self.buffer);
+        self.buffer.clear();
+        if self.decided.is_none() {
+            self.decided = self.session.poll();
+        }
+        self.decided.is_none()
+    }
+
+    /// An upstream that refuses a content closes behind its reply, and writing may notice the one before reading the other.
+    async fn hear_the_rest(&mut self) {
+        let rest = async {
+            while matches!(self.stream.read_buf(&mut self.buffer).await, Ok(octets) if octets > 0) {}
+        };
+        let _ = timeout(LAST_REPLY_TIMEOUT, rest).await;
+        self.session.receive(&self.buffer);
+        self.buffer.clear();
     }
 
     /// The protocol's next event, with whatever writing and reading it takes.
@@ -232,37 +251,47 @@ impl Connection {
             if let Some(event) = self.decided.take().or_else(|| self.session.poll()) {
                 return event;
             }
-            if let Err(failure) = self.flush().await {
-                return ClientEvent::Failed(failure);
+            if self.session.is_closed() {
+                return ClientEvent::Closed;
+            }
+            self.flush().await;
+            if self.session.is_closed() {
+                continue;
             }
             let limit = self.session.read_timeout();
-            let failed = match timeout(limit, self.stream.read_buf(&mut self.buffer)).await {
-                Ok(Ok(0)) => "the upstream closed the connection".to_owned(),
+            match timeout(limit, self.stream.read_buf(&mut self.buffer)).await {
+                Ok(Ok(0)) => self.session.connection_lost(CLOSED),
                 Ok(Ok(_)) => {
                     self.session.receive(&self.buffer);
                     self.buffer.clear();
-                    continue;
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {limit:?}"),
-            };
-            return ClientEvent::Failed(self.session.connection_lost(failed));
+                Ok(Err(error)) => self.session.connection_lost(error.to_string()),
+                Err(_) => self.session.connection_lost(format!("no answer within {limit:?}")),
+            }
         }
     }
 
-    async fn flush(&mut self) -> Result<(), SessionFailure> {
+    /// Writes what the session has to say; what breaks then is the session's next event.
+    async fn flush(&mut self) {
         let output = self.session.take_output();
-        if output.is_empty() {
-            return Ok(());
+        if !output.is_empty() {
+            let write = async {
+                self.stream.write_all(&output).await?;
+                self.stream.flush().await
+            };
+            let result = timeout(DATA_BLOCK_TIMEOUT, write).await;
+            self.written(result).await;
         }
-        let write = async {
-            self.stream.write_all(&output).await?;
-            self.stream.flush().await
-        };
-        match timeout(DATA_BLOCK_TIMEOUT, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.session.connection_lost(error.to_string())),
-            Err(_) => Err(self.session.connection_lost("the upstream takes no more octets")),
+    }
+
+    async fn written(&mut self, result: Result<io::Result<()>, Elapsed>) {
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.hear_the_rest().await;
+                self.session.connection_lost(error.to_string());
+            }
+            Err(_) => self.session.connection_lost("the upstream takes no more octets"),
         }
     }
 }

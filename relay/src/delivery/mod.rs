@@ -6,6 +6,7 @@
 
 mod connect;
 mod connection;
+mod non_ascii;
 pub mod outcome;
 mod session;
 

@@ -1,16 +1,21 @@
 //! An upstream's reply to one recipient, turned into that recipient's fate. Pure.
 
-use smtp_protocol::{RecipientReply, Reply, TransactionReplies};
+use smtp_protocol::{RecipientReply, Reply, TransactionReplies, Unmet};
 
 /// What became of one recipient in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The upstream took responsibility (RFC 5321 §4.2.5) with this reply.
     Delivered(Reply),
+    /// The same, and the sender wants to hear of success, of which this upstream was not told because it does not offer DSN:
+    /// it is for us to say that the message was relayed (RFC 3461 §5.2.2).
+    Relayed(Reply),
     /// Not now; the text says why.
     Deferred(String),
     /// Never; the reply says why.
     Refused(Reply),
+    /// Never; nothing was sent, because the upstream does not offer what the message needs.
+    Unsupported(Unmet),
 }
 
 /// How the transaction as a whole is to be taken.
@@ -59,7 +64,8 @@ mod tests {
     }
 
     fn check(replies: Vec<RecipientReply>, expected: &str) {
-        let outcome = match judge(&TransactionReplies { recipients: replies, reusable: true }) {
+        let outcome = match judge(&TransactionReplies { recipients: replies, reusable: true, notifies: true })
+        {
             Outcome::SessionClosed(_) => "closed".to_owned(),
             Outcome::Decided(fates) => fates
                 .iter()
@@ -67,6 +73,7 @@ mod tests {
                     Fate::Delivered(_) => 'd',
                     Fate::Deferred(_) => 'l',
                     Fate::Refused(_) => 'r',
+                    Fate::Relayed(_) | Fate::Unsupported(_) => '?',
                 })
                 .collect(),
         };

@@ -8,12 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_protocol::{Body, ClientConfig, ClientTls, ForwardPath, ReversePath, Transaction};
+use smtp_protocol::{
+    Body, ClientConfig, ClientTls, Extensions, ForwardPath, ReversePath, Transaction, TransactionRecipient,
+    Unmet,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::connect::{self, OpenError, PortMemory};
 use super::connection::{Connection, Transacted};
+use super::non_ascii::NonAscii;
 use super::outcome::{Fate, Outcome, judge};
 use super::{Job, Report, SessionId};
 use crate::config::{Destination, UpstreamPolicy};
@@ -109,13 +113,27 @@ impl Session {
     }
 
     async fn deliver(&self, connection: &mut Connection, job: Job) -> (Report, bool) {
-        let (transaction, content) = match self.read(&job).await {
+        let (mut transaction, content) = match self.read(&job).await {
             Ok(read) => read,
             Err(error) => return (Report::Unreadable { job, error }, true),
         };
+        match self.unmet(&job, &mut transaction, connection.extensions()).await {
+            Ok(None) => {}
+            Ok(Some(unmet)) => {
+                let fates = job.recipients.iter().map(|_| Fate::Unsupported(unmet)).collect();
+                return (Report::Finished { job, fates }, true);
+            }
+            Err(error) => return (Report::Unreadable { job, error }, true),
+        }
+        let wants_success: Vec<bool> = transaction.recipients.iter().map(wants_success).collect();
         match connection.transact(transaction, content).await {
             Transacted::Replies(replies) => match judge(&replies) {
-                Outcome::Decided(fates) => (Report::Finished { job, fates }, replies.reusable),
+                Outcome::Decided(mut fates) => {
+                    if !replies.notifies {
+                        fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));
+                    }
+                    (Report::Finished { job, fates }, replies.reusable)
+                }
                 Outcome::SessionClosed(reply) => (
                     Report::Returned {
                         job,
@@ -153,7 +171,11 @@ impl Session {
                     .address
                     .parse()
                     .map_err(|error| damaged(format!("a recipient is invalid: {error}")))?;
-                Ok(ForwardPath::Mailbox(mailbox))
+                Ok(TransactionRecipient {
+                    path: ForwardPath::Mailbox(mailbox),
+                    notify: recipient.notify.map(Into::into),
+                    original: recipient.original.as_deref().and_then(|value| value.parse().ok()),
+                })
             })
             .collect::<Result<Vec<_>, SpoolError>>()?;
         let reverse_path = if envelope.reverse_path.is_empty() {
@@ -165,7 +187,39 @@ impl Session {
             )
         };
         let body = if envelope.eight_bit { Body::EightBitMime } else { Body::SevenBit };
-        Ok((Transaction { reverse_path, recipients, size: envelope.size, body }, content))
+        let transaction = Transaction {
+            reverse_path,
+            recipients,
+            size: envelope.size,
+            body,
+            smtputf8: envelope.smtp_utf8,
+            ret: envelope.ret.map(Into::into),
+            envelope_id: envelope.envelope_id.as_deref().and_then(|value| value.parse().ok()),
+        };
+        Ok((transaction, content))
+    }
+
+    /// What the message needs and the upstream does not offer. Where that depends on the content it is looked at, and the
+    /// transaction then declares what is so.
+    async fn unmet(
+        &self,
+        job: &Job,
+        transaction: &mut Transaction,
+        offered: &Extensions,
+    ) -> Result<Option<Unmet>, SpoolError> {
+        if transaction.unmet(offered).is_none() {
+            return Ok(None);
+        }
+        let mut content = self.spool.content(job.id)?;
+        let mut seen = NonAscii::default();
+        while let Some(chunk) = content.next().await? {
+            seen.look(&chunk);
+        }
+        let addresses_are_ascii = transaction.reverse_path.is_ascii()
+            && transaction.recipients.iter().all(|recipient| recipient.path.is_ascii());
+        transaction.body = if seen.anywhere { Body::EightBitMime } else { Body::SevenBit };
+        transaction.smtputf8 &= seen.in_header_section || !addresses_are_ascii;
+        Ok(transaction.unmet(offered))
     }
 
     async fn return_unstarted(&mut self) {
@@ -178,5 +232,15 @@ impl Session {
     async fn report(&self, report: Report) {
         // Dispatch outlives its sessions except when the process is being torn down.
         let _ = self.reports.send((self.id, report)).await;
+    }
+}
+
+fn wants_success(recipient: &TransactionRecipient) -> bool {
+    recipient.notify.is_some_and(|notify| notify.success)
+}
+
+fn relayed(fate: &mut Fate, wants_success: bool) {
+    if let (Fate::Delivered(reply), true) = (&fate, wants_success) {
+        *fate = Fate::Relayed(reply.clone());
     }
 }

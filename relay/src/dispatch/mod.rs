@@ -375,8 +375,12 @@ impl Driver {
         for fate in &fates {
             let counters = &self.dispatch.metrics;
             match fate {
-                Fate::Delivered(_) => counters.recipients_delivered.get_or_create(&label).inc(),
-                Fate::Refused(_) => counters.recipients_failed.get_or_create(&label).inc(),
+                Fate::Delivered(_) | Fate::Relayed(_) => {
+                    counters.recipients_delivered.get_or_create(&label).inc()
+                }
+                Fate::Refused(_) | Fate::Unsupported(_) => {
+                    counters.recipients_failed.get_or_create(&label).inc()
+                }
                 Fate::Deferred(reason) => {
                     tracing::info!(id = %job.id, upstream = name, reason, "deferred");
                     counters.recipients_deferred.get_or_create(&label).inc()
@@ -528,8 +532,8 @@ impl Driver {
 /// One line a transaction: all its delivered recipients share the reply to the content.
 fn log_delivered(upstream: &str, session: SessionId, job: &Job, fates: &[Fate]) {
     let mut replies = fates.iter().filter_map(|fate| match fate {
-        Fate::Delivered(reply) => Some(reply),
-        Fate::Deferred(_) | Fate::Refused(_) => None,
+        Fate::Delivered(reply) | Fate::Relayed(reply) => Some(reply),
+        Fate::Deferred(_) | Fate::Refused(_) | Fate::Unsupported(_) => None,
     });
     if let Some(reply) = replies.next() {
         let recipients = 1 + replies.count();

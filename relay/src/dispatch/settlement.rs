@@ -59,7 +59,7 @@ pub(super) fn decide(
         };
         let failure = |reason| Failure { recipient: address.address.clone(), reason };
         match fate {
-            Fate::Delivered(_) => {
+            Fate::Delivered(_) | Fate::Relayed(_) => {
                 *recipient = RecipientState::Delivered;
                 counts.delivered += 1;
             }
@@ -67,6 +67,11 @@ pub(super) fn decide(
                 *recipient = RecipientState::Failed;
                 counts.failed += 1;
                 failures.push(failure(Reason::Refused(reply.clone())));
+            }
+            Fate::Unsupported(unmet) => {
+                *recipient = RecipientState::Failed;
+                counts.failed += 1;
+                failures.push(failure(Reason::Unsupported(*unmet)));
             }
             Fate::Deferred(obstacle) if expired => {
                 *recipient = RecipientState::Expired;

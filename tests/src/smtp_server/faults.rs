@@ -66,6 +66,8 @@ pub enum Action {
     ReplyThenClose(String),
     /// Send exactly these octets in place of a reply: malformed ones, or half of one.
     Raw(Vec<u8>),
+    /// The same, and close the connection.
+    RawThenClose(Vec<u8>),
     /// Wait, then go on as if nothing had been.
     Delay(Duration),
     /// Close the connection without a reply.

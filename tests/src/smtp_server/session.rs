@@ -599,6 +599,10 @@ impl Session {
                 wire.flush().await?;
                 Ok(Verdict::Answered)
             }
+            Action::RawThenClose(octets) => {
+                wire.queue(&octets);
+                Ok(Verdict::End("closed after raw octets by script"))
+            }
             Action::Delay(delay) => {
                 wire.flush().await?;
                 tokio::time::sleep(delay).await;

@@ -26,6 +26,8 @@ pub struct TransactionReplies {
     pub recipients: Vec<RecipientReply>,
     /// Whether the session goes on (after RSET where that is needed). False after 421 or a surprise.
     pub reusable: bool,
+    /// Whether the server was told what the sender wants to hear about the recipients: it offers DSN (RFC 3461 §5.2.1).
+    pub notifies: bool,
 }
 
 /// The reply that decided a recipient's fate.

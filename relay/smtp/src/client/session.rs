@@ -20,14 +20,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// 2. Write [`take_output`](Self::take_output).
 /// 3. After [`ClientEvent::Closed`] close the connection. Else read for at most [`read_timeout`](Self::read_timeout)
 ///    and hand the octets to [`receive`](Self::receive); when that fails or takes too long, call
-///    [`connection_lost`](Self::connection_lost).
+///    [`connection_lost`](Self::connection_lost) and poll again.
 ///
 /// A driver that sends a large content also reads meanwhile: a server may refuse it before its end, and then
 /// [`awaits_content`](Self::awaits_content) turns false.
 ///
 /// The session opens with greeting, EHLO (HELO after a 5yz), STARTTLS, EHLO, AUTH as the configuration asks and then says
-/// [`ClientEvent::Ready`]. Every [`start`](Self::start) ends in exactly one [`ClientEvent::Done`],
-/// [`ClientEvent::Failed`] or [`connection_lost`](Self::connection_lost).
+/// [`ClientEvent::Ready`]. Every [`start`](Self::start) ends in exactly one [`ClientEvent::Done`] or
+/// [`ClientEvent::Failed`].
 pub struct ClientSession {
     config: ClientConfig,
     stage: Stage,
@@ -123,7 +123,8 @@ impl ClientSession {
             return self.fail_protocol("a transaction was started on a session that is not ready".to_owned());
         }
         if transaction.recipients.is_empty() {
-            let nothing = TransactionReplies { recipients: Vec::new(), reusable: true };
+            let nothing =
+                TransactionReplies { recipients: Vec::new(), reusable: true, notifies: self.extensions.dsn };
             self.events.extend([ClientEvent::Done(nothing), ClientEvent::Ready]);
             return;
         }
@@ -178,14 +179,23 @@ impl ClientSession {
         &self.extensions
     }
 
-    /// The connection broke or was silent for too long: ends the session and says what became of the running
-    /// transaction. Call [`poll`](Self::poll) until `None` before, so that a reply that did arrive counts.
+    /// The connection broke or was silent for too long: ends the session. [`poll`](Self::poll) says what became of the
+    /// running transaction; a reply that did arrive counts. Ignored when the session is over already.
     ///
     /// `why` completes a sentence: `the server was silent for 5 minutes`.
-    pub fn connection_lost(&mut self, why: impl Into<String>) -> SessionFailure {
+    pub fn connection_lost(&mut self, why: impl Into<String>) {
+        while !self.is_closed()
+            && let Ok(Some(reply)) = self.replies.next()
+        {
+            self.take_reply(reply);
+        }
+        // Whatever else was to be done needs the connection.
+        let last = |event: &ClientEvent| {
+            matches!(event, ClientEvent::Done(_) | ClientEvent::Failed(_) | ClientEvent::Closed)
+        };
+        self.events.retain(last);
         let ambiguous = self.is_ambiguous();
-        self.stage = Stage::Closed;
-        SessionFailure::Lost { ambiguous, why: why.into() }
+        self.fail_without_quit(SessionFailure::Lost { ambiguous, why: why.into() });
     }
 
     /// Whether [`start`](Self::start) may be called.
@@ -365,11 +375,17 @@ impl ClientSession {
         self.fail_without_quit(failure);
     }
 
+    /// A transaction whose recipients had all been refused by then has its outcome.
     fn fail_without_quit(&mut self, failure: SessionFailure) {
-        if !self.is_closed() {
-            self.events.push_back(ClientEvent::Failed(failure));
-            self.close();
+        if self.is_closed() {
+            return;
         }
+        let decided = match &mut self.stage {
+            Stage::Transaction(running) => running.decided(),
+            _ => None,
+        };
+        self.events.push_back(decided.map_or(ClientEvent::Failed(failure), ClientEvent::Done));
+        self.close();
     }
 
     fn close(&mut self) {

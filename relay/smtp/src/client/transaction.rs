@@ -2,16 +2,15 @@
 //!
 //! Not here: the session around it. Called by [`super::session`].
 
-use super::config::Transaction;
+use super::config::{Transaction, TransactionRecipient};
 use super::event::{RecipientReply, TransactionCommand, TransactionReplies};
-use crate::address::ForwardPath;
 use crate::data::ContentEncoder;
 use crate::extension::Extensions;
 use crate::parameter::Body;
 use crate::reply::Reply;
 use bytes::{BufMut, BytesMut};
 use std::collections::VecDeque;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// Commands outstanding at once. Bounds what both sides must buffer, so that neither waits for the other to read
 /// (RFC 2920 §3.1); a message to 100 recipients (RFC 5321 §4.5.3.1.8) still goes out in one piece.
@@ -53,7 +52,8 @@ enum Next {
 #[derive(Debug)]
 pub(super) struct Running {
     mail: String,
-    recipients: Vec<ForwardPath>,
+    recipients: Vec<TransactionRecipient>,
+    dsn: bool,
     window: usize,
     next: Next,
     outstanding: VecDeque<Sent>,
@@ -72,6 +72,7 @@ impl Running {
             mail: mail_command(&transaction, extensions),
             replies: vec![None; transaction.recipients.len()],
             recipients: transaction.recipients,
+            dsn: extensions.dsn,
             window: if extensions.pipelining { WINDOW } else { 1 },
             next: Next::Mail,
             outstanding: VecDeque::new(),
@@ -91,8 +92,8 @@ impl Running {
                     Sent::Mail
                 }
                 Next::Recipient(index) => match self.recipients.get(index) {
-                    Some(path) => {
-                        out.put_slice(format!("RCPT TO:{path}\r\n").as_bytes());
+                    Some(recipient) => {
+                        out.put_slice(rcpt_command(recipient, self.dsn).as_bytes());
                         self.next = Next::Recipient(index + 1);
                         Sent::Recipient(index)
                     }
@@ -231,7 +232,16 @@ impl Running {
                 command: TransactionCommand::Recipient,
             },
         };
-        TransactionReplies { recipients: self.replies.drain(..).map(decided).collect(), reusable }
+        let recipients = self.replies.drain(..).map(decided).collect();
+        TransactionReplies { recipients, reusable, notifies: self.dsn }
+    }
+
+    /// The outcome where no recipient's fate hangs on a further reply, because MAIL or every RCPT was refused; for a
+    /// session that ends before the replies are complete.
+    pub(super) fn decided(&mut self) -> Option<TransactionReplies> {
+        let refused = |reply: &Option<Reply>| reply.as_ref().is_some_and(|reply| !reply.is_completion());
+        let at_mail = matches!(self.verdict, Some((_, TransactionCommand::Mail)));
+        (at_mail || self.replies.iter().all(refused)).then(|| self.outcome(false))
     }
 }
 
@@ -252,6 +262,29 @@ fn mail_command(transaction: &Transaction, extensions: &Extensions) -> String {
     if extensions.eight_bit_mime && transaction.body == Body::EightBitMime {
         line.push_str(" BODY=8BITMIME");
     }
+    if extensions.smtputf8 && transaction.smtputf8 {
+        line.push_str(" SMTPUTF8");
+    }
+    if extensions.dsn {
+        parameter(&mut line, "RET", transaction.ret);
+        parameter(&mut line, "ENVID", transaction.envelope_id.as_ref());
+    }
     line.push_str("\r\n");
     line
+}
+
+fn rcpt_command(recipient: &TransactionRecipient, dsn: bool) -> String {
+    let mut line = format!("RCPT TO:{}", recipient.path);
+    if dsn {
+        parameter(&mut line, "NOTIFY", recipient.notify);
+        parameter(&mut line, "ORCPT", recipient.original.as_ref());
+    }
+    line.push_str("\r\n");
+    line
+}
+
+fn parameter(line: &mut String, keyword: &str, value: Option<impl Display>) {
+    if let Some(value) = value {
+        write!(line, " {keyword}={value}").expect("writing to a String cannot fail");
+    }
 }

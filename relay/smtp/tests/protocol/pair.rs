@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use smtp_protocol::{
-    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, Mailbox,
+    AuthOffer, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, ForwardPath, Mailbox,
     PlainCredentials, ReversePath, ServerConfig, ServerSession, TlsOffer, Transaction, TransactionCommand,
 };
 use std::sync::Arc;
@@ -76,12 +76,15 @@ impl Pair {
         self.settle();
         assert!(self.client.is_ready(), "{:?}", self.events);
         self.events.clear();
-        let mailbox = |text: &&str| text.parse::<Mailbox>().unwrap().into();
+        let recipient = |text: &&str| ForwardPath::from(text.parse::<Mailbox>().unwrap()).into();
         self.client.start(Transaction {
             reverse_path: ReversePath::Null,
-            recipients: recipients.iter().map(mailbox).collect(),
+            recipients: recipients.iter().map(recipient).collect(),
             size: content.len() as u64,
             body: Body::EightBitMime,
+            smtputf8: false,
+            ret: None,
+            envelope_id: None,
         });
         self.settle();
         if self.events.contains(&ClientEvent::SendContent) {

@@ -7,8 +7,8 @@ use proptest::sample::{Index, select};
 use smtp_protocol::data::{ContentDecoder, ContentEncoder, Decoded};
 use smtp_protocol::{
     AuthOffer, BareNewline, Body, ClientConfig, ClientEvent, ClientSession, ClientTls, ContentLimits,
-    Credentials, Event, Mailbox, Mechanism, PlainCredentials, Reply, ReplyReader, ReversePath, ServerConfig,
-    ServerSession, TlsOffer, Transaction,
+    Credentials, Event, ForwardPath, Mailbox, Mechanism, PlainCredentials, Reply, ReplyReader, ReversePath,
+    ServerConfig, ServerSession, TlsOffer, Transaction,
 };
 use std::sync::Arc;
 
@@ -152,12 +152,15 @@ fn server_octets() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn transaction() -> Transaction {
-    let mailbox = |text: &str| text.parse::<Mailbox>().unwrap();
+    let recipient = |text: &str| ForwardPath::from(text.parse::<Mailbox>().unwrap()).into();
     Transaction {
         reverse_path: ReversePath::Null,
-        recipients: vec![mailbox("c@d.example").into(), mailbox("e@f.example").into()],
+        recipients: vec![recipient("c@d.example"), recipient("e@f.example")],
         size: 3,
         body: Body::EightBitMime,
+        smtputf8: false,
+        ret: None,
+        envelope_id: None,
     }
 }
 

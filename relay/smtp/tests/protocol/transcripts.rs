@@ -16,7 +16,7 @@ use super::peer::{NONCE, Seen};
 use smtp_protocol::{
     AccessToken, AuthOffer, BareNewline, Body, ClientConfig, ClientEvent, ClientSession, ClientTls,
     Credentials, ForwardPath, Mechanism, PlainCredentials, Reply, ServerConfig, ServerSession, TlsOffer,
-    Transaction,
+    Transaction, TransactionRecipient,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -65,6 +65,8 @@ transcripts! { server, super::run_server:
 
 transcripts! { client, super::run_client:
     a_421_ends_the_session
+    a_lost_connection_leaves_undecided_recipients_undecided
+    a_refusal_counts_though_the_connection_is_lost_behind_it
     all_recipients_refused_but_data_accepted_sends_a_lone_dot
     auth_is_refused
     auth_login_where_plain_is_missing
@@ -76,6 +78,8 @@ transcripts! { client, super::run_client:
     auth_xoauth2_with_a_token
     content_refused_early_is_not_ambiguous
     content_refused_resets_the_session
+    dsn_parameters_are_left_out_where_not_offered
+    dsn_parameters_are_passed_on_where_offered
     ehlo_falls_back_to_helo
     mail_refused_is_every_recipients_reply
     no_pipelining_goes_one_by_one
@@ -313,11 +317,21 @@ fn client_config(text: &str) -> ClientConfig {
 
 fn transaction(text: &str) -> Transaction {
     let options = options(text);
-    let path = |name: &str| -> ForwardPath { format!("<{name}>").parse().unwrap() };
+    let recipient = |name: &str| {
+        let path: ForwardPath = format!("<{name}>").parse().unwrap();
+        TransactionRecipient {
+            path,
+            notify: options.get("notify").map(|value| value.parse().unwrap()),
+            original: options.get("orcpt").map(|value| value.parse().unwrap()),
+        }
+    };
     Transaction {
         reverse_path: format!("<{}>", options["from"]).parse().unwrap(),
-        recipients: options["to"].split(',').map(path).collect(),
+        recipients: options["to"].split(',').map(recipient).collect(),
         size: 42,
+        smtputf8: options.contains_key("smtputf8"),
+        ret: options.get("ret").map(|value| value.parse().unwrap()),
+        envelope_id: options.get("envid").map(|value| value.parse().unwrap()),
         body: if options.contains_key("body") { Body::EightBitMime } else { Body::SevenBit },
     }
 }
@@ -327,7 +341,12 @@ fn show_client_event(event: &ClientEvent) -> String {
     let ClientEvent::Done(done) = event else { return format!("{event:?}") };
     let recipients =
         done.recipients.iter().map(|recipient| format!(" [{:?} {}]", recipient.command, recipient.reply));
-    format!("Done{} reusable={}", recipients.collect::<String>(), done.reusable)
+    format!(
+        "Done{} reusable={}{}",
+        recipients.collect::<String>(),
+        done.reusable,
+        if done.notifies { " notifies" } else { "" }
+    )
 }
 
 fn run_client(file: &str) {
@@ -351,7 +370,7 @@ fn run_client(file: &str) {
                 ("content", text) => session.content(&unescape(text)),
                 ("end", _) => session.end_of_content(),
                 ("quit", _) => session.quit(),
-                ("lost", why) => script.events.push_back(format!("{:?}", session.connection_lost(why))),
+                ("lost", why) => session.connection_lost(why),
                 other => panic!("{file}:{}: {other:?}", line.number),
             },
             'C' | 'c' => script.expect_output(&line),

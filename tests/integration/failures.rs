@@ -1,0 +1,228 @@
+//! What becomes of a message when its upstream fails at any step: nothing is lost, a refusal comes back to the sender, and
+//! only a failure behind the final dot can make it arrive twice.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use postroad_tests::certificates::CertificateAuthority;
+use postroad_tests::conservation;
+use postroad_tests::ports::free_port;
+use postroad_tests::relay_process::{RelayOptions, RelayProcess};
+use postroad_tests::smtp_client::{Security, SmtpClient};
+use postroad_tests::smtp_server::{Action, Fault, Options, Settings, SmtpServer, Stage, TlsMode, When};
+
+use crate::{LIMIT, config};
+
+/// Cases run at once.
+const AT_ONCE: usize = 12;
+
+/// What a case must come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// The message arrives once.
+    Once,
+    /// The message arrives twice: the upstream had kept it before it failed.
+    Twice,
+    /// A notification arrives instead of the message.
+    Returned,
+}
+
+/// `action` at the first occurrence of `stage`.
+fn first(stage: Stage, action: Action) -> Fault {
+    Fault::on(stage, When::First(1), action)
+}
+
+fn reply(text: &str) -> Action {
+    Action::Reply(text.to_owned())
+}
+
+fn goodbye(text: &str) -> Action {
+    Action::ReplyThenClose(text.to_owned())
+}
+
+/// Octets that are no reply, and the beginning of one behind which nothing follows.
+fn gibberish() -> [Action; 2] {
+    [Action::Raw(b"what is this\r\n".to_vec()), Action::RawThenClose(b"250 2.".to_vec())]
+}
+
+fn cases() -> Vec<(Vec<Fault>, Expected)> {
+    let mut cases = Vec::new();
+    let mut add = |stage: &Stage, actions: &[Action], expected| {
+        cases.extend(actions.iter().map(|action| (vec![first(stage.clone(), action.clone())], expected)));
+    };
+    let steps = [
+        Stage::Greeting,
+        Stage::Ehlo,
+        Stage::StartTls,
+        Stage::Handshake,
+        Stage::Authentication,
+        Stage::Mail,
+        Stage::Recipient,
+        Stage::Data,
+        Stage::ContentStart,
+        Stage::Content,
+    ];
+    for stage in &steps {
+        add(stage, &[Action::Close, Action::Abort], Expected::Once);
+        if !matches!(stage, Stage::Handshake | Stage::ContentStart) {
+            add(stage, &gibberish(), Expected::Once);
+            add(stage, &[goodbye("421 4.3.2 closing")], Expected::Once);
+        }
+    }
+    add(&Stage::Greeting, &[goodbye("554 5.3.2 not you")], Expected::Once);
+    add(&Stage::Ehlo, &[reply("451 4.3.0 later"), reply("502 5.5.1 what")], Expected::Once);
+    let injected = Action::Raw(b"220 go\r\n250 injected\r\n".to_vec());
+    add(&Stage::StartTls, &[reply("454 4.7.0 no TLS now"), injected], Expected::Once);
+    add(&Stage::Handshake, &[Action::Raw(b"no handshake\r\n".to_vec())], Expected::Once);
+    let refused = [reply("535 5.7.8 no"), reply("454 4.7.0 later"), reply("334 !")];
+    add(&Stage::Authentication, &refused, Expected::Once);
+    for stage in [Stage::Mail, Stage::Recipient, Stage::Data, Stage::Content] {
+        add(&stage, &[reply("451 4.3.0 later")], Expected::Once);
+        add(&stage, &[reply("550 5.7.1 never"), goodbye("554 5.7.1 never")], Expected::Returned);
+    }
+    add(&Stage::Mail, &[reply("354 what")], Expected::Once);
+    add(&Stage::Data, &[reply("250 2.0.0 what")], Expected::Once);
+    add(&Stage::Content, &[reply("354 what")], Expected::Once);
+    add(&Stage::ContentStart, &[goodbye("451 4.3.0 later")], Expected::Once);
+    add(&Stage::ContentStart, &[goodbye("552 5.3.4 too large")], Expected::Returned);
+    let kept = |text: &str| Action::KeepThenReply(text.to_owned());
+    add(&Stage::Content, &[Action::KeepThenClose, kept("what is this"), kept("354 what")], Expected::Twice);
+    for action in [Action::Close, reply("502 5.5.1 what"), gibberish()[0].clone()] {
+        let refused = first(Stage::Mail, reply("451 4.3.0 later"));
+        cases.push((vec![refused, first(Stage::Reset, action)], Expected::Once));
+    }
+    cases
+}
+
+/// Sends one message through a relay whose upstream follows the script, and says what came of it.
+async fn outcome(faults: Vec<Fault>, expected: Expected) -> Result<(), String> {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let scripted: Vec<_> = faults.iter().map(|fault| upstream.inject(fault.clone())).collect();
+    let port = free_port().unwrap();
+    let relay =
+        RelayProcess::start(&config(port, &upstream, "secret"), RelayOptions::default()).await.unwrap();
+    send(port).await;
+    let notification =
+        |message: &&postroad_tests::smtp_server::ReceivedMessage| message.reverse_path.is_empty();
+    let wanted = match expected {
+        Expected::Once => (1, 0),
+        Expected::Twice => (2, 0),
+        Expected::Returned => (0, 1),
+    };
+    let settled = relay.wait_for_metrics("an empty spool", LIMIT, |metrics| {
+        metrics.value("postroad_relay_queue_messages") == Some(0.0)
+            && metrics.value("postroad_relay_messages_accepted_total") == Some(1.0)
+    });
+    let settled = settled.await.map_err(|error| error.to_string());
+    let messages = upstream.messages();
+    let notified = messages.iter().filter(notification).count();
+    let found = (messages.len() - notified, notified);
+    let unfired = scripted.iter().filter(|fault| upstream.fired(**fault) == 0).count();
+    match (settled, unfired) {
+        (Ok(()), 0) if found == wanted => Ok(()),
+        (Ok(()), 0) => Err(format!(
+            "{faults:?}: (copies, notifications) were {found:?}, not {wanted:?}\n{}",
+            relay.log().tail(20)
+        )),
+        (Ok(()), _) => Err(format!("{faults:?}: did not all fire")),
+        (Err(error), _) => Err(format!("{faults:?}: {error}\n{}", relay.log().tail(20))),
+    }
+}
+
+async fn send(port: u16) {
+    let mut client =
+        SmtpClient::open(([127, 0, 0, 1], port).into(), &Security::None, "client.example").await.unwrap();
+    client.set_patience(LIMIT);
+    // More than one read of content, so that a failure amid it is one.
+    let content = conservation::content("the-message", 100_000);
+    let reply = client.message("a@example.com", &["b@example.net"], &content).await.unwrap();
+    assert_eq!(reply.code, 250, "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_at_every_step_has_the_right_outcome() {
+    let results: Vec<_> = futures::stream::iter(cases())
+        .map(|(faults, expected)| outcome(faults, expected))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} cases:\n{}",
+        failed.len(),
+        results.len(),
+        failed.iter().map(|f| f.as_str()).collect::<Vec<_>>().join("\n")
+    );
+}
+
+/// Mail waits, nothing is told to the upstream, and the log says `reason`, until `mend` has been done.
+async fn waits(upstream: SmtpServer, authority: Option<&str>, reason: &str, mend: impl FnOnce(&SmtpServer)) {
+    let port = free_port().unwrap();
+    let mended = config(port, &upstream, "secret");
+    let mut begun = mended.clone();
+    if let (Some(pem), postroad_crds::relay_config::Destination::Smarthost(smarthost)) =
+        (authority, &mut begun.upstreams[0].destination)
+    {
+        smarthost.tls.ca_bundle_pem = Some(pem.to_owned());
+    }
+    let relay = RelayProcess::start(&begun, RelayOptions::default()).await.unwrap();
+    send(port).await;
+    relay
+        .wait_for_metrics("two failed attempts", LIMIT, |metrics| {
+            metrics.sum("postroad_relay_sessions_failed_total") >= Some(2.0)
+        })
+        .await
+        .unwrap();
+    assert!(relay.log().contains(reason), "{reason:?} not in\n{}", relay.log().tail(20));
+    assert!(upstream.messages().is_empty());
+    let told = |command: &String| command.starts_with("MAIL") || command.starts_with("AUTH");
+    assert!(!upstream.sessions().iter().any(|session| session.commands.iter().any(told)));
+    mend(&upstream);
+    relay.rewrite_config(&mended).unwrap();
+    upstream.wait_for(1, LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_authority_is_told_nothing() {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let other = CertificateAuthority::new("Another authority").unwrap();
+    waits(upstream, Some(&other.pem()), "invalid peer certificate", |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_common_mechanism_is_told_no_password() {
+    let settings = Settings { require_tls: true, require_authentication: true, ..Settings::default() };
+    let settings = Settings { further_extensions: vec!["AUTH GSSAPI".to_owned()], ..settings };
+    let options = Options { tls: TlsMode::StartTls, settings, ..Options::default() };
+    let upstream = SmtpServer::start(options).await.unwrap();
+    let mend = |upstream: &SmtpServer| {
+        upstream.set_password("relay", "secret");
+    };
+    waits(upstream, None, "it offers: GSSAPI", mend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_offers_no_starttls_is_told_nothing_and_the_next_port_is_used() {
+    let bare = SmtpServer::start(Options {
+        settings: Settings::default().with_user("relay", "secret"),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let (refusing, port) = (free_port().unwrap(), free_port().unwrap());
+    let mut config = config(port, &upstream, "secret");
+    if let postroad_crds::relay_config::Destination::Smarthost(smarthost) =
+        &mut config.upstreams[0].destination
+    {
+        let working = smarthost.ports[0].clone();
+        let at = |port| postroad_crds::relay_config::UpstreamPort { port, ..working.clone() };
+        smarthost.ports = vec![at(refusing), at(bare.port()), working];
+    }
+    let _relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    send(port).await;
+    upstream.wait_for(1, Duration::from_secs(5)).await.unwrap();
+    let commands: Vec<_> = bare.sessions().into_iter().flat_map(|session| session.commands).collect();
+    assert_eq!(commands, ["EHLO relay.example", "QUIT"]);
+}
