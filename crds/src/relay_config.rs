@@ -57,6 +57,9 @@ pub struct RelayConfig {
     pub queue: Queue,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
+    /// What is changed in header sections.
+    #[serde(default)]
+    pub headers: Headers,
     /// How a relay stops.
     pub shutdown: Shutdown,
 }
@@ -314,6 +317,22 @@ pub struct Limits {
     pub connections: u32,
     /// Connections open at once from one address.
     pub connections_per_client: u32,
+    /// Received fields a message may come with.
+    #[serde(default = "default_hops")]
+    pub hops: u32,
+}
+
+fn default_hops() -> u32 {
+    100
+}
+
+/// What is changed in header sections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Headers {
+    /// Names of fields to remove, in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
 }
 
 /// How a relay stops.

@@ -9,11 +9,26 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::submission::refusal::Reason;
+
 /// The label of everything that happens with one upstream.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UpstreamLabel {
     /// The Upstream's name.
     pub upstream: String,
+}
+
+/// What decided a refusal.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RefusalLabel {
+    /// A name of [`Reason`].
+    pub reason: &'static str,
+}
+
+/// The label set of a refusal.
+#[must_use]
+pub fn refusal(reason: Reason) -> RefusalLabel {
+    RefusalLabel { reason: reason.name() }
 }
 
 /// All metrics of a relay. Counting is one atomic addition.
@@ -28,8 +43,8 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// AUTH exchanges with a wrong user or password.
     pub authentication_failures: Counter,
-    /// MAIL and RCPT commands refused by the policy.
-    pub refusals: Counter,
+    /// Commands and messages refused, by what decided.
+    pub refusals: Family<RefusalLabel, Counter>,
     /// Messages answered 250.
     pub messages_accepted: Counter,
     /// Their recipients.
@@ -92,7 +107,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             connections_open: Gauge::default(),
             authentication_failures: Counter::default(),
-            refusals: Counter::default(),
+            refusals: Family::default(),
             messages_accepted: Counter::default(),
             recipients_accepted: Counter::default(),
             notifications: Counter::default(),
@@ -136,7 +151,11 @@ impl Metrics {
             "AUTH exchanges with a wrong user or password",
             self.authentication_failures.clone(),
         );
-        r.register("refusals", "MAIL and RCPT commands refused by the policy", self.refusals.clone());
+        r.register(
+            "refusals",
+            "Commands and messages of clients refused, by `reason`",
+            self.refusals.clone(),
+        );
         r.register("messages_accepted", "Messages answered 250", self.messages_accepted.clone());
         r.register(
             "recipients_accepted",
@@ -256,10 +275,13 @@ mod tests {
         for family in [&metrics.sessions_open, &metrics.sessions_share, &metrics.upstream_up] {
             drop(family.get_or_create(&label));
         }
+        for reason in Reason::ALL {
+            drop(metrics.refusals.get_or_create(&refusal(reason)));
+        }
         let rendered = metrics.render();
         let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics.rs by `make generate`. Do not edit. -->\n\n\
             Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process.\n\
-            Those that concern an upstream have the label `upstream`.\n\n| metric | type | meaning |\n|---|---|---|\n"
+            Those that concern an upstream have the label `upstream`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
             .to_owned();
         for line in rendered.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
             let (name, help) = line.split_once(' ').unwrap();

@@ -121,6 +121,26 @@ async fn bad_input_gets_the_reply_it_deserves_and_the_session_goes_on() {
     assert_eq!(setting.upstream.wait_for(1, LIMIT).await.unwrap().len(), 1, "nothing refused was sent on");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_message_lacks_is_added_and_what_goes_in_circles_is_refused() {
+    let setting = setting().await;
+    setting
+        .accepts("b@example.net", b"Return-Path: <forged@example.com>\r\nSubject: bare\r\n\r\nbody\r\n")
+        .await;
+    let received = setting.upstream.wait_for(1, LIMIT).await.unwrap();
+    let text = String::from_utf8(received[0].content.to_vec()).unwrap();
+    let id = text.split("\tid ").nth(1).unwrap().split(';').next().unwrap();
+    assert!(text.contains(&format!("\r\nMessage-ID: <{id}@relay.example>\r\n\r\nbody\r\n")), "{text}");
+    assert!(text.contains("\r\nSubject: bare\r\nDate: ") && !text.contains("Return-Path"), "{text}");
+
+    let circling = "Received: from a by b\r\n".repeat(101) + "\r\nbody\r\n";
+    let mut client = setting.client().await;
+    let reply = client.message("a@example.com", &["b@example.net"], circling.as_bytes()).await.unwrap();
+    assert_eq!((reply.code, reply.enhanced()), (554, Some("5.4.6")), "{reply:?}");
+    let metrics = setting.relay.scrape().await.unwrap();
+    assert_eq!(metrics.value("postroad_relay_refusals_total{reason=\"loop\"}"), Some(1.0));
+}
+
 async fn begin_content(client: &mut SmtpClient) {
     for (line, code) in [("MAIL FROM:<a@example.com>", 250), ("RCPT TO:<b@example.net>", 250), ("DATA", 354)]
     {

@@ -67,7 +67,7 @@ pub fn token(content: &[u8]) -> Option<String> {
 pub fn content(token: &str, octets: usize) -> Vec<u8> {
     let mut content = format!(
         "From: Test <test@client.example>\r\nTo: Recipient <recipient@example.com>\r\nSubject: {token}\r\n\
-         Message-ID: <{token}@client.example>\r\n{TOKEN_FIELD}: {token}\r\n\r\n"
+         Date: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <{token}@client.example>\r\n{TOKEN_FIELD}: {token}\r\n\r\n"
     )
     .into_bytes();
     let mut block = Sha256::digest(token.as_bytes());

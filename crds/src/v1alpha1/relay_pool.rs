@@ -89,6 +89,10 @@ pub struct RelayPoolSpec {
     /// Bounds on what clients may ask for.
     #[serde(default)]
     pub limits: Limits,
+    /// What relays change in the header section of accepted mail, beyond what they always do: a missing `Date` and
+    /// `Message-ID` are added, a `Return-Path` is removed, a `Received` field is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
     /// How a relay stops.
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -367,6 +371,11 @@ pub struct Limits {
     #[serde(default = "default_connections_per_client")]
     #[schemars(range(min = 1, max = 100_000))]
     pub connections_per_client: i32,
+    /// `Received` fields that a message may come with. One with more is taken to go in circles and refused with 554 5.4.6.
+    /// RFC 5321 §6.3 asks for at least 100 unless the site is known to be smaller.
+    #[serde(default = "default_hops")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub hops: i32,
 }
 
 impl Default for Limits {
@@ -376,6 +385,7 @@ impl Default for Limits {
             recipients_per_message: default_recipients_per_message(),
             connections: default_connections(),
             connections_per_client: default_connections_per_client(),
+            hops: default_hops(),
         }
     }
 }
@@ -391,6 +401,21 @@ fn default_connections() -> i32 {
 }
 fn default_connections_per_client() -> i32 {
     100
+}
+fn default_hops() -> i32 {
+    100
+}
+
+/// What relays change in the header section of accepted mail.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Headers {
+    /// Names of header fields to remove, in any case, for example `X-Originating-IP`. `Received`, `From`, `Date` and
+    /// `Message-ID` cannot be removed. Counts from the next message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 76), regex(pattern = "^[!-9;-~]+$")))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub remove: Vec<String>,
 }
 
 /// How a relay stops.

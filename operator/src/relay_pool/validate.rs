@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use postroad_crds::relay_config as relay;
 use postroad_crds::v1alpha1::{
-    Authentication, Certificate, Identity, IdentityType, Limits, Listener, ListenerTls, Queue, RelayPool,
-    Route, Shutdown, Storage, Upstream, Workload, octets,
+    Authentication, Certificate, Headers, Identity, IdentityType, Limits, Listener, ListenerTls, Queue,
+    RelayPool, Route, Shutdown, Storage, Upstream, Workload, octets,
 };
 
 use crate::reason::{Findings, Problem, Reason};
@@ -56,6 +56,8 @@ pub struct ValidatedPool {
     pub queue: relay::Queue,
     /// What clients may ask for.
     pub limits: relay::Limits,
+    /// What is changed in header sections.
+    pub headers: relay::Headers,
     /// How relays stop.
     pub shutdown: relay::Shutdown,
     /// How pods are scheduled.
@@ -124,6 +126,7 @@ pub fn validate(pool: &RelayPool, references: &References) -> Result<ValidatedPo
     let limits = findings.spec(limits(&at, &spec.limits));
     let queue = storage.as_ref().and_then(|(_, bytes)| findings.spec(queue(&at, &spec.queue, *bytes)));
     let shutdown = findings.spec(shutdown(&at, &spec.shutdown));
+    let headers = findings.spec(headers(&at, spec.headers.as_ref()));
     if let (Some(queue), Some(limits)) = (&queue, &limits) {
         findings.spec(message_fits(&at, queue, limits));
     }
@@ -144,6 +147,7 @@ pub fn validate(pool: &RelayPool, references: &References) -> Result<ValidatedPo
             storage: storage?.0,
             queue: queue?,
             limits: limits?,
+            headers: headers?,
             shutdown: shutdown?,
             workload: spec.workload.clone().unwrap_or_default(),
         })
@@ -409,7 +413,29 @@ fn limits(at: &At<'_>, spec: &Limits) -> Result<relay::Limits, Problem> {
         recipients_per_message: at.count("limits.recipientsPerMessage", spec.recipients_per_message)?,
         connections: at.count("limits.connections", spec.connections)?,
         connections_per_client: at.count("limits.connectionsPerClient", spec.connections_per_client)?,
+        hops: at.count("limits.hops", spec.hops)?,
     })
+}
+
+/// Fields without which mail is not valid or loops are not found (RFC 5322 §3.6, RFC 5321 §6.3).
+const UNREMOVABLE: [&str; 4] = ["received", "from", "date", "message-id"];
+
+/// Field names compare without regard to case (RFC 5322 §1.2.2), so they are rendered in lower case.
+fn headers(at: &At<'_>, spec: Option<&Headers>) -> Result<relay::Headers, Problem> {
+    let name = |text: &String| {
+        let name = text.to_ascii_lowercase();
+        if UNREMOVABLE.contains(&name.as_str()) {
+            return Err(
+                at.invalid("headers.remove", format!("{text} cannot be removed: take it off the list"))
+            );
+        }
+        if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':') {
+            return Err(at.invalid("headers.remove", format!("{text:?} is not the name of a header field")));
+        }
+        Ok(name)
+    };
+    let remove = spec.iter().flat_map(|headers| &headers.remove).map(name).collect::<Result<_, _>>()?;
+    Ok(relay::Headers { remove })
 }
 
 fn shutdown(at: &At<'_>, spec: &Shutdown) -> Result<relay::Shutdown, Problem> {

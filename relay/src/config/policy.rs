@@ -57,6 +57,8 @@ pub struct Policy {
     pub spool_bytes: u64,
     /// Bounds on clients.
     pub limits: Limits,
+    /// Names of header fields that are removed, in lower case.
+    pub removed_fields: Arc<[String]>,
     /// From the request to stop: how long mail is still accepted.
     pub accept_after_stop: Duration,
     /// From the request to stop: when the process ends in any case.
@@ -93,6 +95,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_client: usize,
+    /// Received fields a message may come with.
+    pub hops: usize,
 }
 
 /// One rule that lets clients in.
@@ -228,11 +232,18 @@ impl Policy {
                 recipients: config.limits.recipients_per_message as usize,
                 connections: config.limits.connections as usize,
                 connections_per_client: config.limits.connections_per_client as usize,
+                hops: config.limits.hops as usize,
             },
+            removed_fields: removed_fields(&config.headers),
             accept_after_stop: seconds(config.shutdown.accept_seconds),
             grace_period: seconds(config.shutdown.grace_period_seconds),
         })
     }
+}
+
+/// A Return-Path is the last server's to write (RFC 5321 §4.4), so one from a client always goes.
+fn removed_fields(headers: &rendered::Headers) -> Arc<[String]> {
+    headers.remove.iter().map(|name| name.to_ascii_lowercase()).chain(["return-path".to_owned()]).collect()
 }
 
 fn seconds(count: u32) -> Duration {

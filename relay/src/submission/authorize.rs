@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smtp_protocol::Reply;
 
+use super::refusal::{Reason, Refusal};
 use crate::config::{Authentication, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::routing;
@@ -33,12 +34,13 @@ pub struct AuthenticatedUser {
 ///
 /// # Errors
 /// 530 where AUTH would help and is offered, 550 otherwise.
-pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc<str>, Reply> {
+pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc<str>, Refusal> {
     if let Some(user) = &client.user {
         return if credentials::still_known(policy, &user.identity, &user.username) {
             Ok(user.identity.clone())
         } else {
-            Err(Reply::new(
+            Err(Refusal::new(
+                Reason::UsersChanged,
                 530,
                 (5, 7, 0),
                 format!("authenticate again: the users of RelayPool {} changed", policy.pool),
@@ -46,7 +48,7 @@ pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc
         };
     }
     if listener.authentication == Authentication::Required {
-        return Err(Reply::new(530, (5, 7, 0), "authentication required"));
+        return Err(Refusal::new(Reason::AuthenticationRequired, 530, (5, 7, 0), "authentication required"));
     }
     if let Some(identity) = policy.identities.iter().find(|identity| identity.admits(client.address)) {
         return Ok(identity.name.clone());
@@ -54,11 +56,12 @@ pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc
     Err(unidentified(policy, listener, client))
 }
 
-fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Reply {
+fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Refusal {
     let who = format!("client {} matches no identity of RelayPool {}", client.address, policy.pool);
     let offers_auth = listener.authentication != Authentication::None;
     if offers_auth && !client.tls && listener.tls != ListenerTls::None {
-        return Reply::new(
+        return Refusal::new(
+            Reason::Identity,
             530,
             (5, 7, 0),
             format!(
@@ -67,13 +70,15 @@ fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Reply 
         );
     }
     if offers_auth {
-        return Reply::new(
+        return Refusal::new(
+            Reason::Identity,
             530,
             (5, 7, 0),
             format!("{who}: authenticate, or have its network added to spec.clients.identities"),
         );
     }
-    Reply::new(
+    Refusal::new(
+        Reason::Identity,
         550,
         (5, 7, 1),
         format!(
@@ -86,13 +91,14 @@ fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Reply 
 ///
 /// # Errors
 /// 550 5.4.4 naming the pool and the recipient's domain when none does.
-pub fn recipient(policy: &Policy, sender: &str, recipient: &str) -> Result<(), Reply> {
+pub fn recipient(policy: &Policy, sender: &str, recipient: &str) -> Result<(), Refusal> {
     if routing::route(policy, sender, recipient).is_some() {
         return Ok(());
     }
     let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
     let sender = if sender.is_empty() { "<>" } else { sender };
-    Err(Reply::new(
+    Err(Refusal::new(
+        Reason::Route,
         550,
         (5, 4, 4),
         format!(

@@ -1,11 +1,14 @@
 //! Hops 1 to 4 of a message: listen, accept, permit, store.
 //!
 //! [`Listeners`] binds the policy's ports and follows its changes; each connection becomes a [`session`] that drives the SMTP
-//! protocol, asks [`authorize`] at each step, adds the [`received`] trace and stores the message. Only a stored message is
+//! protocol, asks [`authorize`] at each step, adds the [`received`] trace, mends
+//! the header section and stores the message. Only a stored message is
 //! answered 250 and announced to dispatch.
 
 pub mod authorize;
+mod header_section;
 pub mod received;
+pub mod refusal;
 mod session;
 mod stream;
 

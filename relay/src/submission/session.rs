@@ -19,13 +19,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::authorize::{self, AuthenticatedUser, Client};
-use super::received::{self, Trace};
+use super::header_section::{HeaderRules, HeaderSection};
+use super::received::{self, TlsFacts, Trace};
+use super::refusal::{Reason, Refusal};
 use super::stream::Stream;
 use super::{Accepted, Context};
 use crate::config::{Authentication, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
 use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
+use crate::metrics;
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
 
@@ -63,6 +66,7 @@ pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, c
         listener,
         context,
         transaction: None,
+        tls: None,
         buffer: BytesMut::with_capacity(READ_OCTETS),
     };
     match connection.serve(Stream::Plain(stream)).await {
@@ -128,6 +132,7 @@ struct Connection {
     listener: Listener,
     context: Context,
     transaction: Option<Transaction>,
+    tls: Option<TlsFacts>,
     buffer: BytesMut,
 }
 
@@ -144,6 +149,7 @@ struct Transaction {
 struct Content {
     id: MessageId,
     draft: Draft,
+    header_section: HeaderSection,
     accepted_at: Timestamp,
     /// The first failure; what follows it is read and dropped, because the reply comes after the final dot.
     failure: Option<SpoolError>,
@@ -160,6 +166,7 @@ impl Connection {
     async fn serve(mut self, mut stream: Stream) -> Result<(), Ended> {
         if self.listener.tls == ListenerTls::Implicit {
             stream = self.handshake(stream).await?;
+            self.tls = stream.tls_facts();
         }
         let mut shutdown = self.context.shutdown.clone();
         loop {
@@ -173,6 +180,7 @@ impl Connection {
                 Next::StartTls => {
                     stream = self.handshake(stream).await?;
                     self.session.tls_established();
+                    self.tls = stream.tls_facts();
                     self.user = None;
                     continue;
                 }
@@ -275,10 +283,10 @@ impl Connection {
         let client = Client { address: self.client, user: self.user.clone(), tls: self.session.is_tls() };
         let identity = match authorize::mail(&policy, &self.listener, &client) {
             Ok(identity) => identity,
-            Err(reply) => return self.refused(reply),
+            Err(refusal) => return self.refused(refusal),
         };
-        if let Some(reply) = self.cannot_store() {
-            return reply;
+        if let Some(refusal) = self.cannot_store() {
+            return self.refused(refusal);
         }
         self.transaction = Some(Transaction {
             identity,
@@ -290,18 +298,18 @@ impl Connection {
         Reply::new(250, (2, 1, 0), "sender ok")
     }
 
-    fn refused(&self, reply: Reply) -> Reply {
-        self.context.metrics.refusals.inc();
-        tracing::warn!(client = %self.client, listener = self.listener.name, %reply, "refused");
+    fn refused(&self, Refusal { reason, reply }: Refusal) -> Reply {
+        self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
+        tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %reply, "refused");
         reply
     }
 
     /// The spool's state makes it pointless to let the client send its content.
-    fn cannot_store(&self) -> Option<Reply> {
+    fn cannot_store(&self) -> Option<Refusal> {
         match &*self.context.spool.health().borrow() {
             Health::Healthy => None,
-            Health::Full => Some(Reply::new(452, (4, 3, 1), "spool full, try again later")),
-            Health::Unhealthy(_) => Some(Reply::new(451, (4, 3, 0), "spool not writable, try again later")),
+            Health::Full => Some(spool_full()),
+            Health::Unhealthy(_) => Some(spool_not_writable()),
         }
     }
 
@@ -318,27 +326,34 @@ impl Connection {
                 transaction.recipients.push(recipient.into());
                 authorize::recipient_accepted()
             }
-            Err(reply) => self.refused(reply),
+            Err(refusal) => self.refused(refusal),
         }
     }
 
     async fn data(&mut self) -> Reply {
-        let hostname = self.context.policy.borrow().hostname.clone();
+        let policy = self.context.policy.borrow().clone();
         let now = SystemTime::now();
         let accepted_at = Timestamp::from(now);
         let id = MessageId::new(accepted_at, rand::random());
         let trace = received::header(&Trace {
             helo_name: self.session.helo_name().unwrap_or("unknown"),
             client: self.client,
-            hostname: &hostname,
+            hostname: &policy.hostname,
             id,
             esmtp: self.session.is_esmtp(),
-            tls: self.session.is_tls(),
+            smtp_utf8: false,
+            tls: self.tls,
             authenticated: self.user.is_some(),
             now,
         });
+        let header_section = HeaderSection::new(HeaderRules {
+            remove: policy.removed_fields.clone(),
+            date: format!("Date: {}\r\n", received::date(now)),
+            message_id: format!("Message-ID: <{id}@{}>\r\n", policy.hostname),
+        });
         let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
-        let mut content = Content { id, draft: self.context.spool.draft(), accepted_at, failure: None };
+        let draft = self.context.spool.draft();
+        let mut content = Content { id, draft, header_section, accepted_at, failure: None };
         content.append(Bytes::from(trace)).await;
         transaction.content = Some(content);
         Reply::bare(354, "start mail input; end with <CRLF>.<CRLF>")
@@ -349,13 +364,19 @@ impl Connection {
         // Many clients send such octets without BODY=8BITMIME; the upstream is told what is there (RFC 6152 §3).
         transaction.eight_bit |= !slice.is_ascii();
         if let Some(content) = &mut transaction.content {
+            let slice = content.header_section.filter(slice);
             content.append(slice).await;
         }
     }
 
     async fn end_of_content(&mut self) -> Reply {
         let Some(transaction) = self.transaction.take() else { return out_of_sequence() };
-        let Some(content) = transaction.content else { return out_of_sequence() };
+        let Some(mut content) = transaction.content else { return out_of_sequence() };
+        let rest = content.header_section.finish();
+        content.append(rest).await;
+        if let Err(refusal) = self.no_loop(content.header_section.received()) {
+            return self.refused(refusal);
+        }
         let envelope = Envelope {
             id: content.id,
             reverse_path: transaction.reverse_path.as_str().to_owned(),
@@ -378,12 +399,26 @@ impl Connection {
             Ok(()) => self.announce(envelope, state).await,
             Err(error) => {
                 tracing::error!(client = %self.client, %error, "a message could not be stored; the client was told to try again");
-                match error {
-                    SpoolError::Full { .. } => Reply::new(452, (4, 3, 1), "spool full, try again later"),
-                    _ => Reply::new(451, (4, 3, 0), "spool not writable, try again later"),
-                }
+                self.refused(match error {
+                    SpoolError::Full { .. } => spool_full(),
+                    _ => spool_not_writable(),
+                })
             }
         }
+    }
+
+    /// RFC 5321 §6.3.
+    fn no_loop(&self, received: usize) -> Result<(), Refusal> {
+        let policy = self.context.policy.borrow();
+        let limit = policy.limits.hops;
+        if received <= limit {
+            return Ok(());
+        }
+        let text = format!(
+            "the message goes in circles: it has {received} Received fields and the limit is {limit} (RelayPool {})",
+            policy.pool
+        );
+        Err(Refusal::new(Reason::Loop, 554, (5, 4, 6), text))
     }
 
     /// The message is on stable storage: tell dispatch, then the client.
@@ -417,6 +452,14 @@ impl Content {
             self.failure = Some(failure);
         }
     }
+}
+
+fn spool_full() -> Refusal {
+    Refusal::new(Reason::Spool, 452, (4, 3, 1), "spool full, try again later")
+}
+
+fn spool_not_writable() -> Refusal {
+    Refusal::new(Reason::Spool, 451, (4, 3, 0), "spool not writable, try again later")
 }
 
 /// The session asks for nothing in this order; a reply is still better than a panic.

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::received::TlsFacts;
+
 /// A connection from a client.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -27,6 +29,18 @@ impl Stream {
             Self::Plain(stream) => Ok(Self::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?))),
             Self::Tls(_) => Err(io::Error::other("the connection is under TLS already")),
         }
+    }
+}
+
+impl Stream {
+    /// What was agreed on in the handshake; `None` in the clear.
+    pub(super) fn tls_facts(&self) -> Option<TlsFacts> {
+        let Self::Tls(stream) = self else { return None };
+        let connection = stream.get_ref().1;
+        Some(TlsFacts {
+            version: connection.protocol_version()?,
+            cipher: connection.negotiated_cipher_suite()?.suite(),
+        })
     }
 }
 

@@ -39,6 +39,7 @@ pub fn relay_config(
         upstreams: pool.upstreams.clone(),
         queue: pool.queue.clone(),
         limits: pool.limits.clone(),
+        headers: pool.headers.clone(),
         shutdown: pool.shutdown.clone(),
     }
 }
