@@ -38,29 +38,153 @@ macro_rules! transcripts {
 }
 
 transcripts! { server, super::run_server:
+    a_bare_cr_is_never_normalised
+    a_bare_lf_is_normalised_where_the_listener_says_so
+    a_body_is_no_header_section
+    a_carriage_return_in_an_address_is_refused
+    a_crlf_dot_normalised_lf_ends_nothing
+    a_declared_size_above_the_limit_is_refused
+    a_delete_in_an_address_is_refused
+    a_domain_does_not_end_with_a_dot
+    a_domain_has_no_empty_label
+    a_domain_may_hold_underscores
+    a_dot_string_has_no_empty_atom
+    a_dot_within_a_line_stays
+    a_dsn_parameter_twice_is_refused
+    a_folded_line_is_no_field_of_its_own
+    a_header_section_is_limited
+    a_label_does_not_begin_with_a_hyphen
+    a_label_of_64_octets_is_refused
+    a_line_above_998_octets_is_content
+    a_local_part_has_no_unquoted_space
+    a_local_part_of_64_octets_is_accepted
+    a_local_part_of_65_octets_is_refused
+    a_malformed_source_route_is_refused
+    a_mechanism_that_is_not_offered_is_refused
     a_message_is_accepted_and_the_session_goes_on
+    a_normalised_lf_dot_crlf_ends_nothing
+    a_normalised_lf_dot_lf_ends_nothing
+    a_nul_in_an_address_is_refused
+    a_nul_is_never_normalised
+    a_path_needs_its_brackets
+    a_percent_hack_is_one_local_part
     a_pipelined_group_is_answered_in_order
+    a_quoted_local_part_is_kept_exactly
+    a_second_at_sign_is_refused
+    a_single_dot_before_text_is_removed
+    a_size_of_21_digits_is_malformed
+    a_source_route_is_dropped
+    a_stuffed_dot_is_removed
+    a_tab_in_an_address_is_refused
+    a_uucp_bang_is_one_local_part
+    an_empty_line_is_no_command
+    an_empty_message_is_accepted
+    an_http_request_is_no_command
+    an_ideographic_full_stop_is_no_dot
+    an_internationalised_recipient_needs_smtputf8
+    an_internationalised_sender_needs_smtputf8
+    an_ipv4_literal_is_a_domain
+    an_ipv6_literal_is_a_domain
+    an_ipv6_literal_needs_its_tag
+    auth_in_clear_where_the_listener_says_so
+    auth_that_is_not_offered_is_refused
     authentication_required_guards_mail
     bad_syntax_is_named
     bare_line_feed_in_a_command_ends_the_session
+    bdat_0_last_alone_is_an_empty_message
+    bdat_0_last_ends_a_message
+    bdat_chunks_are_limited_in_sum
+    bdat_completes_the_last_line
+    bdat_content_has_no_transparency
+    bdat_is_pipelined
+    bdat_may_cut_a_crlf
+    bdat_of_unreadable_size_ends_the_session
+    bdat_refuses_a_bare_cr
+    bdat_refuses_a_bare_lf
+    bdat_refuses_a_cr_at_the_very_end
+    bdat_refuses_a_nul
+    bdat_sends_a_message_in_chunks
+    bdat_without_a_transaction_is_read_and_refused
+    bdat_without_a_valid_recipient_is_read_and_refused
+    binarymime_is_not_offered
+    body_7bit_is_accepted
+    chunks_behind_a_refused_one_are_refused
+    commands_come_in_any_case
     commands_out_of_sequence_are_refused
+    cr_crlf_dot_crlf_is_refused
+    cr_dot_cr_ends_nothing
+    cr_dot_crlf_ends_nothing
+    crlf_dot_cr_ends_nothing
+    crlf_dot_lf_ends_nothing
+    crlf_dot_nul_crlf_ends_nothing
+    crlf_nul_dot_crlf_ends_nothing
+    data_behind_bdat_is_refused
+    data_takes_no_argument
+    dsn_parameters_reach_the_driver
+    dsn_that_is_not_offered_is_unknown
     ehlo_and_rset_drop_the_transaction
+    ehlo_may_be_an_address_literal
+    ehlo_names_inject_nothing
+    ehlo_needs_a_name
+    envid_has_at_most_100_octets
+    envid_injects_no_header
     errors_are_limited
+    expn_is_not_supported
+    header_fields_are_limited
+    helo_offers_no_extension
+    help_names_what_there_is
+    idle_commands_are_limited
+    internationalised_mailboxes_are_kept_exactly
+    lf_dot_crlf_ends_nothing
+    lf_dot_lf_ends_nothing
+    messages_of_a_session_are_limited
+    no_other_mailbox_lacks_its_domain
+    noop_between_chunks_is_allowed
+    noop_may_have_an_argument
+    noop_takes_no_octets_above_127
+    notify_never_stands_alone
+    octets_above_127_are_content
+    octets_that_are_no_utf_8_are_refused
     only_crlf_dot_crlf_ends_content
+    orcpt_has_a_type
+    orcpt_injects_no_header
     over_long_lines_are_swallowed
+    postmaster_needs_no_domain
+    quit_takes_no_argument
+    rcpt_behind_bdat_is_refused
     recipients_are_limited
     refused_recipients_leave_the_others
+    ret_is_full_or_hdrs
+    rset_between_chunks_drops_the_message
+    rset_takes_no_argument
     sasl_login_and_its_failures
     sasl_plain
+    scram_sha_256_answers_its_own_nonce
+    scram_sha_256_does_not_say_who_exists
+    scram_sha_256_may_be_cancelled
+    scram_sha_256_proves_both_sides
+    scram_sha_256_with_a_wrong_password_is_refused
+    scram_sha_256_without_channel_binding
     shut_down_waits_for_the_transaction
     shut_down_when_idle_is_immediate
     size_is_limited
+    smtputf8_has_no_value
+    smtputf8_that_is_not_offered_is_unknown
+    spaces_behind_the_colon_are_tolerated
     starttls_forgets_what_was_said
+    starttls_that_is_not_offered_is_refused
     starttls_with_pipelined_commands_is_injection
+    text_behind_a_path_needs_a_space
     the_driver_may_close_by_421
+    the_null_path_is_no_recipient
+    the_null_reverse_path_is_accepted
     timeout_is_announced
+    tls_required_guards_bdat_too
     tls_required_guards_everything
     unasked_answers_are_ignored
+    vrfy_confirms_nothing
+    vrfy_needs_an_argument
+    white_space_before_the_crlf_is_tolerated
 }
 
 transcripts! { client, super::run_client:
