@@ -33,8 +33,13 @@ check: ## The inner loop: format, lints and all suites
 test: setup ## Everything: set-up, lints, all suites, the chart, the images
 	$(MAKE) control-plane
 	$(MAKE) check
+	$(MAKE) fuzz SECONDS_EACH=12
 	charts/check.sh
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=600]
+	SECONDS_EACH=$${SECONDS_EACH:-600} tests/fuzz/run.sh
 
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes for tests, kubectl and helm into a cache outside the tree
