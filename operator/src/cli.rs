@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::check;
 use crate::context::Settings;
 use crate::controllers;
 use crate::local;
@@ -33,6 +35,8 @@ pub enum Command {
     Run(RunArguments),
     /// Watch a folder of manifests and keep relay processes on this machine.
     Local(LocalArguments),
+    /// See whether an installation works: what `helm test` runs. Changes nothing.
+    Check(CheckArguments),
 }
 
 /// When the kubelet pulls the relay image.
@@ -92,6 +96,44 @@ pub struct LocalArguments {
     relay: Option<PathBuf>,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The namespace of the leader election's Lease.
+    #[arg(long, env = "POSTROAD_LEASE_NAMESPACE")]
+    lease_namespace: String,
+    /// The name of that Lease.
+    #[arg(long, env = "POSTROAD_LEASE_NAME", default_value = "postroad-operator")]
+    lease_name: String,
+    /// The namespaces that the operator serves, separated by commas. Default: all.
+    #[arg(long, env = "POSTROAD_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// How long the installation may take to become what it should be, in seconds.
+    #[arg(long, default_value_t = 60)]
+    wait_seconds: u64,
+    /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
+    #[arg(long, env = "POSTROAD_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl CheckArguments {
+    /// The kubeconfig to use, and the options. An empty variable counts as unset.
+    #[must_use]
+    pub fn options(self) -> (Option<PathBuf>, check::Options) {
+        let options = check::Options {
+            namespaces: named(self.watch_namespaces),
+            lease_namespace: self.lease_namespace,
+            lease_name: self.lease_name,
+            limit: Duration::from_secs(self.wait_seconds),
+        };
+        (self.kubeconfig.filter(|path| !path.as_os_str().is_empty()), options)
+    }
+}
+
+fn named(names: Vec<String>) -> Vec<String> {
+    names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
 impl LocalArguments {
     /// The options they stand for.
     #[must_use]
@@ -106,10 +148,9 @@ impl RunArguments {
     #[must_use]
     pub fn options(self, host: &str, process: u32) -> controllers::Options {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let names = self.watch_namespaces.iter().map(|name| name.trim().to_owned());
         controllers::Options {
             kubeconfig: self.kubeconfig.filter(|path| !path.as_os_str().is_empty()),
-            namespaces: names.filter(|name| !name.is_empty()).collect(),
+            namespaces: named(self.watch_namespaces),
             health_address: self.health_address,
             lease_namespace: given(self.lease_namespace),
             lease_name: self.lease_name,

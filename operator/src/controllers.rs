@@ -273,7 +273,11 @@ fn retry_key(kind: &str, namespace: Option<&str>, name: &str) -> String {
     format!("{kind} {}/{name}", namespace.unwrap_or_default())
 }
 
-async fn client_config(kubeconfig: Option<&Path>) -> Result<Config, RunError> {
+/// Where the API server is and who asks: by this kubeconfig; without one by the environment's, or as the pod's own account.
+///
+/// # Errors
+/// [`RunError::Configuration`] says what is missing and how to give it.
+pub async fn client_config(kubeconfig: Option<&Path>) -> Result<Config, RunError> {
     let Some(path) = kubeconfig else {
         return Config::infer().await.map_err(|error| {
             RunError::Configuration(format!(

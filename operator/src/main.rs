@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
-use postroad_operator::cli::{Cli, Command};
-use postroad_operator::{controllers, local, telemetry};
+use postroad_operator::cli::{CheckArguments, Cli, Command};
+use postroad_operator::{check, controllers, local, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,19 @@ fn start(cli: Cli) -> anyhow::Result<()> {
                 controllers::run(arguments.options(&host(), std::process::id()), stop).await?;
             }
             Command::Local(arguments) => local::run(arguments.options(), stop, kill).await?,
+            Command::Check(arguments) => check(arguments).await?,
         }
         Ok(())
     })
+}
+
+async fn check(arguments: CheckArguments) -> anyhow::Result<()> {
+    let (kubeconfig, options) = arguments.options();
+    let client = kube::Client::try_from(controllers::client_config(kubeconfig.as_deref()).await?)?;
+    for line in check::check(&client, &options).await.map_err(|problem| anyhow!(problem))? {
+        tracing::info!("{line}");
+    }
+    Ok(())
 }
 
 /// The first SIGTERM or SIGINT asks to stop, a second one to stop at once.

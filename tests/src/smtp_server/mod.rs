@@ -45,7 +45,7 @@ use crate::waiting::TimedOut;
 #[derive(Debug, thiserror::Error)]
 pub enum SmtpServerError {
     /// Its port could not be bound.
-    #[error("the fake upstream could not listen on 127.0.0.1: {0}")]
+    #[error("the fake upstream could not listen: {0}")]
     Listen(#[from] io::Error),
     /// Its certificate could not be made.
     #[error(transparent)]
@@ -74,7 +74,7 @@ impl Drop for Running {
 }
 
 impl SmtpServer {
-    /// Starts a server on a free port of 127.0.0.1, on the runtime of the caller.
+    /// Starts a server on the runtime of the caller: on a free port of 127.0.0.1 unless the options name an address.
     ///
     /// # Errors
     /// [`SmtpServerError`] when no port can be bound or the certificate cannot be made.
@@ -85,17 +85,24 @@ impl SmtpServer {
         };
         let names: Vec<&str> =
             ["localhost", "127.0.0.1"].into_iter().chain(options.names.iter().map(String::as_str)).collect();
+        let certificate = match options.certificate {
+            Some(certificate) => certificate,
+            None => authority.issue(&names)?,
+        };
         let shared = Arc::new(Shared {
             settings: Mutex::new(options.settings),
             script: Script::default(),
             record: Record::new(),
             tls: options.tls,
-            acceptor: TlsAcceptor::from(authority.issue(&names)?.server_config()?),
+            acceptor: TlsAcceptor::from(certificate.server_config()?),
         });
         for fault in options.faults {
             shared.script.add(fault);
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let address = match options.listen {
+            Some(address) => address,
+            None => SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
+        };
         let mut server = Self { address, ca_pem: authority.pem(), shared, running: None };
         server.restart().await?;
         Ok(server)

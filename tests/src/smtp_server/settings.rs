@@ -2,9 +2,10 @@
 //! runs ([`Settings`]). Values only; `session` acts on them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::certificates::CertificateAuthority;
+use crate::certificates::{CertificateAuthority, IssuedCertificate};
 use crate::smtp_server::faults::Fault;
 
 /// How connections are encrypted.
@@ -22,12 +23,16 @@ pub enum TlsMode {
 /// What is fixed when the server starts.
 #[derive(Default)]
 pub struct Options {
+    /// Where it listens; a free port of 127.0.0.1 when `None`.
+    pub listen: Option<SocketAddr>,
     /// How connections are encrypted.
     pub tls: TlsMode,
     /// Names the certificate is issued for besides `localhost` and `127.0.0.1`.
     pub names: Vec<String>,
     /// Who issues the certificate; a new authority when `None`.
     pub authority: Option<CertificateAuthority>,
+    /// The certificate it presents; one issued by `authority` when `None`.
+    pub certificate: Option<IssuedCertificate>,
     /// How the server behaves at first.
     pub settings: Settings,
     /// Faults in force from the first connection on.
