@@ -53,6 +53,14 @@ cluster: ## Start two Kubernetes nodes on this machine (root), for tests and pla
 cluster-down: ## Remove them, whatever state they are in
 	tests/cluster/cluster.sh down
 
+.PHONY: e2e
+e2e: ## The end-to-end suite on a cluster of its own (root): helm, apps in pods, faults under load
+	tests/e2e/run.sh
+
+.PHONY: resilience
+resilience: ## Measure each fault under load and rewrite docs/reference/resilience.md (root)
+	UPDATE=1 tests/e2e/run.sh every_acknowledged
+
 .PHONY: cluster-check
 cluster-check: ## Show that the cluster does what it promises and leaves nothing behind (root)
 	tests/cluster/check.sh

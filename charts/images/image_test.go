@@ -163,25 +163,6 @@ func TestAnArchiveGivesBackTheImageThatWasWritten(t *testing.T) {
 	}
 }
 
-func TestAnyStaticBinaryCanBePackedUnderAnyName(t *testing.T) {
-	binary := writeExecutable(t, filepath.Join(t.TempDir(), "app"), elf.EM_X86_64, elf.PT_LOAD)
-	path := filepath.Join(t.TempDir(), "app.tar")
-	if err := pack([]string{"--binary", binary, "--reference", "localhost/app:1", "--out", path}); err != nil {
-		t.Fatal(err)
-	}
-	read, err := ReadArchive(path, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := read.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Join(config.Config.Entrypoint, " ") != "/app" {
-		t.Errorf("entry point %q", config.Config.Entrypoint)
-	}
-}
-
 func TestDockerLoadFindsTheSameImageInTheArchive(t *testing.T) {
 	image := assemble(t, elf.EM_X86_64)
 	tag := name.MustParseReference("ghcr.io/postroad/postroad-relay:1.2.3").(name.Tag)

@@ -13,7 +13,7 @@ Usage: cluster.sh [--name NAME] COMMAND
   kubeconfig             print the path of the administrator's kubeconfig; its server is https://127.0.0.1:PORT
   env                    print `export` lines for a shell: KUBECONFIG, POSTROAD_TEST_KUBECONFIG, PATH with kubectl and helm
   load-image ARCHIVE...  import OCI image archives on both nodes, under the names that they carry
-  volumes N              see to it that N volumes are free (2Gi each, usable from both nodes); released ones are emptied and made anew
+  volumes N              see to it that N volumes are free (20Gi each, usable from both nodes); released ones are emptied and made anew
   node kill N            the power of node N (1 or 2) goes off: its link goes dark, every process dies at once, its disk stays
   node start N           the power comes back; returns when the kubelet runs, which is before the node is Ready
   api-server kill        SIGKILL of kube-apiserver; everything else goes on
@@ -60,6 +60,10 @@ up() {
   apply_manifests
   load_product_images
   await 60 "Ready nodes and cluster DNS" everything_is_ready
+  # What the address management of a cluster notes on its nodes.
+  for node in $nodes; do
+    kubectl patch node "node$node" --patch "{\"spec\": {\"podCIDR\": \"$(pod_range "$node")\"}}" >/dev/null
+  done
   touch "$folder/complete"
   say "up after $SECONDS s"
   print_how_to_use

@@ -40,7 +40,7 @@ for program in postroad-operator postroad-relay fake-upstream; do cp "$built/$pr
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$workspace/Cargo.toml")
 pack() { # pack ARCHIVE PROGRAM REFERENCE
-  "$binaries/images" pack --binary "$binaries/$2" --reference "$3" --out "$out/$1.tar"
+  "$binaries/images" pack --binary "$binaries/$2" --out "$out/$1.tar" "$3"
   echo "$out/$1.tar"
 }
 pack postroad-operator postroad-operator "ghcr.io/postroad/postroad-operator:$version"

@@ -6,7 +6,7 @@
 //! apps            smtp_client (raw), load (many raw clients), lettre_client (an independent library)
 //! the relay       relay_process (the built binary, its configuration mounted as the kubelet mounts it)
 //! the upstream    smtp_server (an independent SMTP server with scripted faults and a ledger of what it received)
-//! the cluster     control_plane (etcd, kube-apiserver, kube-controller-manager; kubectl and helm)
+//! the cluster     control_plane (etcd, kube-apiserver, kube-controller-manager; kubectl and helm), cluster (nodes and pods too)
 //! the judge       conservation (what was lost, what came twice, whether content is intact)
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 pub mod binaries;
 pub mod certificates;
+pub mod cluster;
 pub mod conservation;
 pub mod control_plane;
 pub mod http;

@@ -31,8 +31,6 @@ use tokio::sync::RwLock;
 #[derive(Serialize)]
 struct Totals {
     messages: usize,
-    /// Kept without a positive reply.
-    unacknowledged: usize,
     sessions: usize,
     open_sessions: usize,
     most_open_sessions: usize,
@@ -46,7 +44,6 @@ impl Totals {
         let cut = |end: &Option<String>| end.as_deref().is_some_and(|end| end != "quit");
         Self {
             messages: ledger.messages.len(),
-            unacknowledged: ledger.unacknowledged(),
             sessions: ledger.sessions.len(),
             open_sessions: ledger.open_sessions,
             most_open_sessions: ledger.most_open_sessions,

@@ -98,11 +98,10 @@ impl ControlPlane {
     /// # Errors
     /// [`ControlPlaneError`]: the binaries are missing, a process ended, or it was not ready within a minute.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self, ControlPlaneError> {
-        let folder = ScratchFolder::new("postroad-control-plane-").map_err(failed("a folder"))?;
         if let Some(kubeconfig) = std::env::var_os(TEST_KUBECONFIG) {
-            let cli = Cli { kubeconfig: PathBuf::from(kubeconfig), home: folder.path().to_owned() };
-            return Ok(Self { own: None, cli, folder });
+            return Self::at(Path::new(&kubeconfig));
         }
+        let folder = ScratchFolder::new("postroad-control-plane-").map_err(failed("a folder"))?;
         let parts = Parts::prepare(folder.path())?;
         let cli = Cli { kubeconfig: parts.kubeconfig(), home: folder.path().join("home") };
         let etcd = Process::start(parts.etcd().await?).await?;
@@ -120,6 +119,16 @@ impl ControlPlane {
             parts,
         };
         Ok(Self { own: Some(own), cli, folder })
+    }
+
+    /// A cluster that is up already, by its kubeconfig.
+    ///
+    /// # Errors
+    /// [`ControlPlaneError::Io`] when no folder for the tools' caches can be made.
+    pub fn at(kubeconfig: &Path) -> Result<Self, ControlPlaneError> {
+        let folder = ScratchFolder::new("postroad-control-plane-").map_err(failed("a folder"))?;
+        let cli = Cli { kubeconfig: kubeconfig.to_owned(), home: folder.path().to_owned() };
+        Ok(Self { own: None, cli, folder })
     }
 
     /// A client with all rights, for the runtime of the caller: do not carry it over to another test.
@@ -159,6 +168,14 @@ impl ControlPlane {
     /// [`ControlPlaneError::Command`] with the API server's words.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String, ControlPlaneError> {
         self.cli.run("kubectl", arguments, None).await
+    }
+
+    /// Applies manifests, as a user would: `kubectl apply`.
+    ///
+    /// # Errors
+    /// [`ControlPlaneError::Command`] with the API server's words.
+    pub async fn apply(&self, manifests: &str) -> Result<String, ControlPlaneError> {
+        self.cli.run("kubectl", &["apply", "-f", "-"], Some(manifests)).await
     }
 
     /// Runs helm and returns its standard output.

@@ -12,7 +12,7 @@ use crate::control_plane::error::ControlPlaneError;
 
 /// A fresh namespace.
 ///
-/// Dropping it in a panicking test prints its objects and events, Secrets by name only. On the harness's own control plane
+/// Dropping it in a panicking test prints its objects, its events and what its pods logged, Secrets by name only. On the harness's own control plane
 /// it is left behind, on another cluster its deletion is begun.
 pub struct TestNamespace {
     name: String,
@@ -73,7 +73,7 @@ impl TestNamespace {
         self.cli.run("kubectl", &["--namespace", &self.name, "apply", "-f", "-"], Some(manifests)).await
     }
 
-    /// Everything in the namespace as YAML, events last; Secrets by name only.
+    /// Everything in the namespace as YAML, then events, then the tail of each pod's log; Secrets by name only.
     ///
     /// # Errors
     /// [`ControlPlaneError::Command`] when kubectl fails.
@@ -86,7 +86,18 @@ impl TestNamespace {
         let objects = self.kubectl(&["get", &kinds, "--output=yaml", "--ignore-not-found"]).await?;
         let secrets = self.kubectl(&["get", "secrets"]).await?;
         let events = self.kubectl(&["get", "events", "--sort-by=.lastTimestamp", "--output=wide"]).await?;
-        Ok(format!("{objects}\nsecrets:\n{secrets}\nevents:\n{events}"))
+        let logs = self.logs().await?;
+        Ok(format!("{objects}\nsecrets:\n{secrets}\nevents:\n{events}\nlogs:\n{logs}"))
+    }
+
+    async fn logs(&self) -> Result<String, ControlPlaneError> {
+        let mut logs = String::new();
+        for pod in self.kubectl(&["get", "pods", "--output=name"]).await?.lines() {
+            let arguments = ["logs", pod, "--all-containers", "--prefix", "--ignore-errors", "--tail=100"];
+            // A pod that never started has no log, and that is no reason to lose the others.
+            logs.push_str(&self.kubectl(&arguments).await.unwrap_or_else(|error| error.to_string()));
+        }
+        Ok(logs)
     }
 
     /// [`Self::dump`] from a destructor, where nothing can be awaited on the test's own runtime.
