@@ -25,17 +25,19 @@ demo: setup ## Run the quickstart on this machine: local mode, real messages, wh
 check: ## The inner loop: format, lints and all suites
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	shellcheck --external-sources --source-path=SCRIPTDIR $$(git grep --files-with-matches '^#!/usr/bin/env bash')
 	$(MAKE) build
 	cargo test --workspace
 	tests/demo/run.sh
 
 .PHONY: test
-test: setup ## Everything: set-up, lints, all suites, the chart, the images
+test: setup ## Everything: set-up, lints, all suites, the chart, the images, the cluster
 	$(MAKE) control-plane
 	$(MAKE) check
 	$(MAKE) fuzz SECONDS_EACH=12
 	charts/check.sh
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+	tests/cluster/check.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=600]
@@ -62,7 +64,7 @@ resilience: ## Measure each fault under load and rewrite docs/reference/resilien
 	UPDATE=1 tests/e2e/run.sh every_acknowledged
 
 .PHONY: cluster-check
-cluster-check: ## Show that the cluster does what it promises and leaves nothing behind (root)
+cluster-check: ## Show that the cluster does what it promises and leaves nothing behind
 	tests/cluster/check.sh
 
 .PHONY: generate

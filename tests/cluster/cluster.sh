@@ -48,7 +48,7 @@ up() {
     remove_everything
   fi
   mkdir -p "$folder/volumes"
-  bin=$("$here/../control-plane/build.sh")
+  bin=$(as_caller "$here/../control-plane/build.sh")
   echo "$bin" >"$folder/bin"
   build_own_images
   write_certificates
@@ -87,7 +87,7 @@ The cluster '$name' is up. In this shell:
   kubectl get nodes
   helm install postroad charts/postroad --namespace postroad-system --create-namespace
 Or from anywhere: --kubeconfig $folder/kubeconfig
-Remove it with: make cluster-down
+Remove it, as root: tests/cluster/cluster.sh --name $name down
 TEXT
 }
 
@@ -169,6 +169,8 @@ command=$1
 shift
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=caller.sh
+. "$here/caller.sh"
 # shellcheck source=names.sh
 . "$here/names.sh"
 # shellcheck source=requirements.sh
@@ -188,8 +190,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=volumes.sh
 . "$here/volumes.sh"
 require_name
-require_root
 
+# All but what only reads needs root.
+[[ $command = kubeconfig || $command = env ]] || require_root
 case $command:$# in
 up:0) up; exit ;;
 down:0) down; exit ;;

@@ -68,12 +68,15 @@ start_forwarder() {
   if ! daemon_is_alive forwarder; then
     # The same port as before, when there is one: kubeconfigs must stay true.
     for port in $(cat "$control/port" 2>/dev/null) $(seq 16443 16543); do
+      [ -z "$(ss -Hltn "sport = $port")" ] || continue
       start_daemon forwarder socat "TCP-LISTEN:$port,bind=127.0.0.1,fork,reuseaddr" "UNIX-CONNECT:$socket"
+      # Another cluster that starts now may have been faster: then the next one.
       if await 2 "port $port" forwarder_listens "$port" 2>/dev/null; then break; fi
     done
     daemon_is_alive forwarder || fail "no free port on 127.0.0.1 for the API server"
     echo "$port" >"$control/port"
     (umask 077 && write_kubeconfig admin "https://127.0.0.1:$port" >"$folder/kubeconfig")
+    chown "$caller" "$folder/kubeconfig"
   fi
 }
 

@@ -12,9 +12,10 @@ coredns_image=postroad.test/coredns:$images_key
 
 # build_own_images : as archives in the cache, once for each state of the sources
 build_own_images() {
+  mkdir -p "$images"
+  touch "$images"
   [ ! -e "$images/pause.tar" ] || [ ! -e "$images/coredns.tar" ] || return 0
   say "making the images of pause and CoreDNS"
-  mkdir -p "$images"
   (
     workshop=$(mktemp -d "$images/unfinished.XXXXXX")
     trap 'rm -rf "$workshop"' EXIT
@@ -27,6 +28,8 @@ build_own_images() {
     "$workshop/images" pack --binary "$workshop/pause" --out "$images/pause.tar" "$pause_image"
     "$workshop/images" pack --binary "$bin/coredns" --out "$images/coredns.tar" "$coredns_image"
   )
+  # Images that nobody has asked for during a month belong to sources that are gone.
+  find "$(dirname "$images")" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf {} +
 }
 
 # load_own_images NODE

@@ -17,7 +17,7 @@ refuse() {
 require_commands() {
   local command package missing=()
   while read -r command package; do
-    command -v "$command" >/dev/null || missing+=("$package")
+    [ -x "$(command -v "$command")" ] || missing+=("$package")
   done <<'TEXT'
 containerd containerd
 ctr containerd

@@ -62,6 +62,7 @@ openssl                      # certificates of the demo and of the test cluster
 postfix                      # a client of tests/clients; it gets no configuration here and does not run
 python3                      # a client of tests/clients
 runc|containerd.io           # containers
+shellcheck                   # lints of the scripts
 socat                        # the way from this machine's loopback to the test cluster's API server
 swaks                        # a client of tests/clients and of the demo
 TEXT
