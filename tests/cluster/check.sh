@@ -163,13 +163,14 @@ killed_run() {
 
 main() {
   shared_folders >"$scratch/before"
-  local outcome=0 seconds
+  local outcome=0 eighths began=$SECONDS
   cluster up >/dev/null || outcome=$?
   if [ "$outcome" = 5 ] && [ "${POSTROAD_REQUIRE_CLUSTER:-}" != 1 ]; then
     seen "SKIPPED: this machine cannot run the cluster (its reason is above)"
     exit
   fi
   [ "$outcome" = 0 ] || exit "$outcome"
+  local whole_run=$((SECONDS - began))
   seen "$first is up"
   eval "$(cluster env)"
   cluster up >/dev/null
@@ -188,7 +189,7 @@ main() {
   check_volumes
   cluster down
   nothing_left "$first"
-  for seconds in 1 3 5 8; do killed_run $seconds; done
+  for eighths in 1 3 5 7; do killed_run "$(awk "BEGIN { print $whole_run * $eighths / 8 }")"; done
   [ -n "$(ls /var/lib/postroad-clusters 2>/dev/null)" ] || [ ! -e /var/lib/postroad-clusters ] || fail "the folder of all clusters was left, empty"
   seen "done"
 }
