@@ -13,6 +13,8 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::reply_rule::ReplyRule;
+
 /// The key in the Secret and the name of the file in the mounted folder.
 pub const FILE_NAME: &str = "relay-config.yaml";
 
@@ -183,6 +185,9 @@ pub struct Upstream {
     pub destination: Destination,
     /// How many sessions, and how long each lives.
     pub connections: Connections,
+    /// What its negative replies mean, the first match wins; what none matches is taken as RFC 5321 says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replies: Vec<ReplyRule>,
 }
 
 /// What an upstream is.

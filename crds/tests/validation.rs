@@ -128,3 +128,21 @@ fn an_upstream_is_a_smarthost_or_a_sandbox() {
 fn credentials_in_the_clear_are_refused() {
     check_upstream("tls: StartTLS", "tls: None", "only sent under TLS");
 }
+
+#[test]
+fn a_smarthost_has_host_and_ports_or_a_provider_that_knows_them() {
+    let ports = "    ports: [{port: 587, tls: StartTLS}, {port: 465, tls: Implicit}]\n";
+    check_upstream(ports, "", "name the ports of the smarthost");
+    check_upstream("    host: smtp.example.com\n", "", "name the host of the smarthost");
+    check_upstream("smarthost:\n    host: smtp.example.com\n", "provider: Gmail\n  smarthost:\n", "");
+    check_upstream("smarthost:\n    host: smtp.example.com\n", "provider: SES\n  smarthost:\n", "a region");
+}
+
+#[test]
+fn a_reply_rule_says_what_it_matches_and_how_long_to_park() {
+    let with = |rule: &str| format!("replies: [{rule}]\n  smarthost:");
+    check_upstream("smarthost:", &with("{code: 450, outcome: Park, afterSeconds: 60}"), "");
+    check_upstream("smarthost:", &with("{outcome: Retry}"), "at least one of code");
+    check_upstream("smarthost:", &with("{code: 450, outcome: Park}"), "needs afterSeconds");
+    check_upstream("smarthost:", &with("{command: EHLO, code: 554, outcome: Refuse}"), "before MAIL");
+}

@@ -77,6 +77,8 @@ pub struct Metrics {
     pub sessions_share: Family<UpstreamLabel, Gauge>,
     /// Whether the last attempt to reach the upstream succeeded.
     pub upstream_up: Family<UpstreamLabel, Gauge>,
+    /// Replies that asked to leave the upstream alone.
+    pub upstream_holds: Family<UpstreamLabel, Counter>,
     /// Configurations put in force.
     pub configurations_applied: Counter,
     /// Configurations refused.
@@ -124,6 +126,7 @@ impl Metrics {
             sessions_open: Family::default(),
             sessions_share: Family::default(),
             upstream_up: Family::default(),
+            upstream_holds: Family::default(),
             configurations_applied: Counter::default(),
             configurations_refused: Counter::default(),
             spool_bytes: Gauge::default(),
@@ -218,6 +221,11 @@ impl Metrics {
             self.sessions_share.clone(),
         );
         r.register(
+            "upstream_holds",
+            "Transactions in which a reply asked to leave the upstream alone: a rate, a quota, rejected credentials",
+            self.upstream_holds.clone(),
+        );
+        r.register(
             "upstream_up",
             "1 when the last attempt to open a session succeeded, 0 when it failed",
             self.upstream_up.clone(),
@@ -269,6 +277,7 @@ mod tests {
             &metrics.recipients_failed,
             &metrics.sessions_opened,
             &metrics.sessions_failed,
+            &metrics.upstream_holds,
         ] {
             drop(family.get_or_create(&label));
         }

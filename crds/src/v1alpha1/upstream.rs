@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::reference::SecretReference;
+use crate::provider::Provider;
+use crate::reply_rule::ReplyRule;
 
 /// Where mail goes next: a smarthost, or a sandbox that captures instead of sending.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,9 +46,21 @@ use super::reference::SecretReference;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     cel
 )]
-#[x_kube(validation = Rule::new("has(self.smarthost) != has(self.sandbox)").message("set exactly one of smarthost and sandbox"))]
+#[x_kube(
+    validation = Rule::new("has(self.smarthost) != has(self.sandbox)").message("set exactly one of smarthost and sandbox"),
+    validation = Rule::new("!has(self.provider) || has(self.smarthost)").message("provider describes a smarthost: set smarthost, or remove provider"),
+    validation = Rule::new("!has(self.smarthost) || has(self.provider) || has(self.smarthost.ports)")
+        .message("name the ports of the smarthost, for example {port: 587, tls: StartTLS}, or its provider"),
+    validation = Rule::new("!has(self.smarthost) || has(self.smarthost.host) || (has(self.provider) && self.provider != 'SES')")
+        .message("name the host of the smarthost, or a provider that has one for everybody (SES has one a region)"),
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpstreamSpec {
+    /// The mail service behind the smarthost: `SES`, `Microsoft365`, `Gmail`, `GoogleWorkspaceRelay`, `SendGrid`, `Mailgun` or
+    /// `Postmark`. Fills host, ports and bounds of connections where this spec does not set them, and knows what the service's
+    /// replies mean: docs/reference/providers.md lists all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
     /// An SMTP service that takes mail for everywhere. Exactly one of `smarthost` and `sandbox` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smarthost: Option<Smarthost>,
@@ -57,24 +71,32 @@ pub struct UpstreamSpec {
     /// How many sessions are kept and how long each lives.
     #[serde(default)]
     pub connections: Connections,
+    /// What negative replies of this service mean where that is not what RFC 5321 says. The first match wins; the rules of
+    /// `provider` follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub replies: Vec<ReplyRule>,
 }
 
 /// An SMTP service that takes mail for everywhere.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("!has(self.credentials) || self.ports.all(p, p.tls != 'None')")
+    validation = Rule::new("!has(self.credentials) || !has(self.ports) || self.ports.all(p, p.tls != 'None')")
         .message("credentials are only sent under TLS: every port needs tls: StartTLS or tls: Implicit")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Smarthost {
-    /// Host name or IP address, for example `email-smtp.eu-west-1.amazonaws.com`.
+    /// Host name or IP address, for example `email-smtp.eu-west-1.amazonaws.com`. May be left out with a `provider` that has
+    /// one host for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\.?$")
     )]
-    pub host: String,
+    pub host: Option<String>,
     /// The ports to try, in order of preference: the next one is used when one is blocked or refuses, and the one that
-    /// worked is remembered.
+    /// worked is remembered. Default: those of `provider`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
     pub ports: Vec<UpstreamPort>,
@@ -161,50 +183,28 @@ fn default_keep_messages() -> i32 {
 }
 
 /// How many sessions an upstream gets and how long each lives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connections {
     /// Sessions that one RelayPool may have open at once, all its relays together; each relay takes an equal share. At
-    /// least the pool's number of replicas.
-    #[serde(default = "default_maximum")]
+    /// least the pool's number of replicas. Default: the provider's bound, else 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
-    pub maximum: i32,
-    /// Messages after which a session is ended and a new one opened.
-    #[serde(default = "default_messages_per_connection")]
+    pub maximum: Option<i32>,
+    /// Messages after which a session is ended and a new one opened. Default: the provider's bound, else 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub messages_per_connection: i32,
-    /// Seconds without a message after which a session is ended. Keep it below the service's own timeout.
-    #[serde(default = "default_idle_timeout_seconds")]
+    pub messages_per_connection: Option<i32>,
+    /// Seconds without a message after which a session is ended. Keep it below the service's own timeout. Default: the
+    /// provider's, else 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3600))]
-    pub idle_timeout_seconds: i32,
-    /// Seconds after which a session is ended, however busy. Keep it below the service's own bound.
-    #[serde(default = "default_maximum_age_seconds")]
+    pub idle_timeout_seconds: Option<i32>,
+    /// Seconds after which a session is ended, however busy. Keep it below the service's own bound. Default: the provider's,
+    /// else 900.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86_400))]
-    pub maximum_age_seconds: i32,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self {
-            maximum: default_maximum(),
-            messages_per_connection: default_messages_per_connection(),
-            idle_timeout_seconds: default_idle_timeout_seconds(),
-            maximum_age_seconds: default_maximum_age_seconds(),
-        }
-    }
-}
-
-fn default_maximum() -> i32 {
-    10
-}
-fn default_messages_per_connection() -> i32 {
-    500
-}
-fn default_idle_timeout_seconds() -> i32 {
-    30
-}
-fn default_maximum_age_seconds() -> i32 {
-    900
+    pub maximum_age_seconds: Option<i32>,
 }
 
 /// What the operator observed of an Upstream.

@@ -355,25 +355,27 @@ fn upstreams(
             }
         };
         match upstream::validate(name, found, &references.secrets) {
-            Ok(upstream) => valid.push(upstream),
+            Ok(upstream) => {
+                findings.spec(budget(at, name, upstream.connections.maximum, pool.spec.replicas));
+                valid.push(upstream);
+            }
             Err(found) => {
                 let spec =
                     found.spec.into_iter().map(|fault| Problem::new(Reason::UpstreamInvalid, fault.message));
                 findings.references.extend(spec.chain(found.references));
             }
         }
-        findings.spec(budget(at, name, found.spec.connections.maximum, pool.spec.replicas));
     }
     valid
 }
 
 /// Every relay needs a session of its own.
-fn budget(at: &At<'_>, upstream: &str, maximum: i32, replicas: i32) -> Result<(), Problem> {
-    if maximum >= replicas {
+fn budget(at: &At<'_>, upstream: &str, maximum: u32, replicas: i32) -> Result<(), Problem> {
+    if i64::from(maximum) >= i64::from(replicas) {
         return Ok(());
     }
     let message = format!(
-        "RelayPool {}: spec.replicas is {replicas}, but Upstream {upstream} allows spec.connections.maximum = {maximum} \
+        "RelayPool {}: spec.replicas is {replicas}, but Upstream {upstream} allows {maximum} (spec.connections.maximum) \
          sessions over all relays and each relay needs one: lower the replicas or raise the maximum",
         at.pool
     );

@@ -1,7 +1,9 @@
 //! Validation of an Upstream: pure, without a client. Called by the Upstream's controller, by the validation of the pools
 //! that name it, and by local mode. Its result is the part of a RelayConfig that describes the upstream.
 
+use postroad_crds::provider::{Preset, Provider};
 use postroad_crds::relay_config as relay;
+use postroad_crds::reply_rule::{ReplyOutcome, ReplyRule};
 use postroad_crds::v1alpha1::{
     Connections, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
 };
@@ -24,19 +26,22 @@ pub fn secret_names(upstream: &Upstream) -> Vec<&str> {
 /// What is wrong with the spec or with the Secrets it names: all of it, not only the first.
 pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<relay::Upstream, Findings> {
     let mut findings = Findings::default();
-    let connections = findings.spec(connections(name, &upstream.spec.connections));
+    let preset = upstream.spec.provider.map(Provider::preset);
+    let preset = preset.as_ref();
+    let connections = findings.spec(connections(name, &upstream.spec.connections, preset));
+    let replies = findings.spec(replies(name, &upstream.spec.replies, preset));
     let destination = match (&upstream.spec.smarthost, &upstream.spec.sandbox) {
         (Some(host), None) => {
-            smarthost(name, host, secrets, &mut findings).map(relay::Destination::Smarthost)
+            smarthost(name, host, preset, secrets, &mut findings).map(relay::Destination::Smarthost)
         }
         (None, Some(sandbox)) => findings
             .spec(count(name, "sandbox.keepMessages", sandbox.keep_messages))
             .map(|keep_messages| relay::Destination::Sandbox(relay::Sandbox { keep_messages })),
         _ => findings.spec(Err(invalid(name, "", "set exactly one of smarthost and sandbox"))),
     };
-    match (destination, connections) {
-        (Some(destination), Some(connections)) if findings.is_empty() => {
-            Ok(relay::Upstream { name: name.to_owned(), destination, connections })
+    match (destination, connections, replies) {
+        (Some(destination), Some(connections), Some(replies)) if findings.is_empty() => {
+            Ok(relay::Upstream { name: name.to_owned(), destination, connections, replies })
         }
         _ => Err(findings),
     }
@@ -45,11 +50,13 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
 fn smarthost(
     name: &str,
     spec: &Smarthost,
+    preset: Option<&Preset>,
     secrets: &Secrets,
     findings: &mut Findings,
 ) -> Option<relay::Smarthost> {
     let by = |field: &str| format!("spec.smarthost.{field} of Upstream {name}");
-    let ports = findings.spec(ports(name, spec));
+    let host = findings.spec(host(name, spec, preset));
+    let ports = findings.spec(ports(name, spec, preset));
     let tls = trust(spec.tls.as_ref(), secrets, &by("tls.caBundleSecretRef"), findings);
     let credentials = spec.credentials.as_ref().map(|credentials| {
         findings.reference(secrets.credentials(
@@ -62,7 +69,7 @@ fn smarthost(
         Some(read) => Some(read?),
         None => None,
     };
-    Some(relay::Smarthost { host: spec.host.clone(), ports: ports?, tls: tls?, credentials })
+    Some(relay::Smarthost { host: host?, ports: ports?, tls: tls?, credentials })
 }
 
 fn trust(
@@ -79,12 +86,23 @@ fn trust(
     Some(relay::UpstreamTlsTrust { ca_bundle_pem, server_name: spec.server_name.clone() })
 }
 
-fn ports(name: &str, spec: &Smarthost) -> Result<Vec<relay::UpstreamPort>, Problem> {
+fn host(name: &str, spec: &Smarthost, preset: Option<&Preset>) -> Result<String, Problem> {
+    let known = spec.host.as_deref().or_else(|| preset.and_then(Preset::default_host));
+    known.map(str::to_owned).ok_or_else(|| {
+        let hosts = preset.map(|preset| format!(", {}", preset.hosts.join(" or "))).unwrap_or_default();
+        invalid(name, ".smarthost.host", &format!("name the service's host{hosts}"))
+    })
+}
+
+fn ports(name: &str, spec: &Smarthost, preset: Option<&Preset>) -> Result<Vec<relay::UpstreamPort>, Problem> {
+    if let (true, Some(preset)) = (spec.ports.is_empty(), preset) {
+        return Ok(preset.ports.clone());
+    }
     if spec.ports.is_empty() {
         return Err(invalid(
             name,
             ".smarthost.ports",
-            "name at least one port, for example {port: 587, tls: StartTLS}",
+            "name at least one port, for example {port: 587, tls: StartTLS}, or set spec.provider",
         ));
     }
     if spec.credentials.is_some() && spec.ports.iter().any(|port| port.tls == UpstreamTls::None) {
@@ -110,17 +128,52 @@ fn upstream_port(name: &str, spec: &UpstreamPort) -> Result<relay::UpstreamPort,
     Ok(relay::UpstreamPort { port, tls })
 }
 
-fn connections(name: &str, spec: &Connections) -> Result<relay::Connections, Problem> {
+fn connections(
+    name: &str,
+    spec: &Connections,
+    preset: Option<&Preset>,
+) -> Result<relay::Connections, Problem> {
+    let preset = preset.map(|preset| preset.connections.clone()).unwrap_or_default();
+    let bound = |field: &str, explicit: Option<i32>, preset: Option<u32>, otherwise: u32| match explicit {
+        Some(value) => count(name, &format!("connections.{field}"), value),
+        None => Ok(preset.unwrap_or(otherwise)),
+    };
     Ok(relay::Connections {
-        maximum: count(name, "connections.maximum", spec.maximum)?,
-        messages_per_connection: count(
-            name,
-            "connections.messagesPerConnection",
+        maximum: bound("maximum", spec.maximum, preset.maximum, 10)?,
+        messages_per_connection: bound(
+            "messagesPerConnection",
             spec.messages_per_connection,
+            preset.messages_per_connection,
+            500,
         )?,
-        idle_timeout_seconds: count(name, "connections.idleTimeoutSeconds", spec.idle_timeout_seconds)?,
-        maximum_age_seconds: count(name, "connections.maximumAgeSeconds", spec.maximum_age_seconds)?,
+        idle_timeout_seconds: bound(
+            "idleTimeoutSeconds",
+            spec.idle_timeout_seconds,
+            preset.idle_timeout_seconds,
+            30,
+        )?,
+        maximum_age_seconds: bound(
+            "maximumAgeSeconds",
+            spec.maximum_age_seconds,
+            preset.maximum_age_seconds,
+            900,
+        )?,
     })
+}
+
+/// The Upstream's own rules before those of its provider.
+fn replies(name: &str, own: &[ReplyRule], preset: Option<&Preset>) -> Result<Vec<ReplyRule>, Problem> {
+    for (index, rule) in own.iter().enumerate() {
+        let wrong = |what: &str| Err(invalid(name, &format!(".replies[{index}]"), what));
+        if rule.code.is_none() && rule.enhanced_code.is_none() && rule.text.is_none() {
+            return wrong("needs at least one of code, enhancedCode and text");
+        }
+        if (rule.outcome == ReplyOutcome::Park) != rule.after_seconds.is_some_and(|seconds| seconds > 0) {
+            return wrong("outcome Park needs afterSeconds of at least 1, and only that outcome may have it");
+        }
+    }
+    let known = preset.map(|preset| preset.replies.as_slice()).unwrap_or_default();
+    Ok(own.iter().chain(known).cloned().collect())
 }
 
 fn count(name: &str, field: &str, value: i32) -> Result<u32, Problem> {
@@ -180,6 +233,27 @@ mod tests {
         let clear =
             "{smarthost: {host: h, ports: [{port: 25, tls: None}], credentials: {secretRef: {name: ses}}}}";
         check(clear, &with_credentials(), Err((invalid, "only sent under TLS")));
+    }
+
+    #[test]
+    fn a_provider_fills_what_the_spec_does_not_set() {
+        let valid = |spec: &str| validate("out", &upstream(spec), &Secrets::of("mail")).unwrap();
+        let filled = valid("{provider: Microsoft365, smarthost: {}}");
+        let relay::Destination::Smarthost(smarthost) = &filled.destination else { panic!("{filled:?}") };
+        assert_eq!(smarthost.host, "smtp.office365.com");
+        assert_eq!((filled.connections.maximum, filled.connections.messages_per_connection), (3, 500));
+        let own = valid(
+            "{provider: Microsoft365, connections: {maximum: 2}, replies: [{code: 432, outcome: Retry}], \
+             smarthost: {host: h, ports: [{port: 2587, tls: StartTLS}]}}",
+        );
+        let relay::Destination::Smarthost(smarthost) = &own.destination else { panic!("{own:?}") };
+        assert_eq!((smarthost.host.as_str(), smarthost.ports.len(), own.connections.maximum), ("h", 1, 2));
+        assert_eq!(own.replies[0].outcome, ReplyOutcome::Retry, "its own rules come first");
+        assert_eq!(own.replies.len(), filled.replies.len() + 1);
+        let ses = "{provider: SES, smarthost: {}}";
+        check(ses, &Secrets::of("mail"), Err((Reason::InvalidSpec, "email-smtp.<region>.amazonaws.com")));
+        let useless = "{sandbox: {}, replies: [{code: 450, outcome: Park}]}";
+        check(useless, &Secrets::of("mail"), Err((Reason::InvalidSpec, "needs afterSeconds")));
     }
 
     #[test]

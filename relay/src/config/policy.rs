@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use postroad_crds::relay_config::{self as rendered, RelayConfig, Sensitive};
 pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
+use postroad_crds::reply_rule::ReplyRule;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -149,6 +150,8 @@ pub struct UpstreamPolicy {
     pub destination: Destination,
     /// Sessions and their lives.
     pub connections: rendered::Connections,
+    /// What its negative replies mean; the first match wins.
+    pub replies: Vec<ReplyRule>,
     /// What it was compiled from: equal sources make equal sessions.
     source: rendered::Upstream,
 }
@@ -314,6 +317,7 @@ fn compile_upstream(upstream: &rendered::Upstream, ehlo_name: &str) -> Result<Up
         ehlo_name: ehlo_name.to_owned(),
         destination,
         connections: upstream.connections.clone(),
+        replies: upstream.replies.clone(),
         source: upstream.clone(),
     })
 }

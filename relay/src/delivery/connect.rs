@@ -5,11 +5,13 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postroad_crds::reply_rule::ReplyRule;
 use smtp_protocol::{ClientConfig, ClientTls, SessionFailure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::classification::{HoldKind, classify_failure};
 use super::connection::{BoxedStream, Connection, Tls};
 use crate::config::{SmarthostPolicy, UpstreamPort, UpstreamTls};
 
@@ -27,8 +29,13 @@ pub enum OpenError {
     #[error("no port could be used: {}", .0.join("; "))]
     Unreachable(Vec<String>),
     /// The upstream was reached and declined: too many connections, say, or wrong credentials.
-    #[error("{0}")]
-    Declined(String),
+    #[error("{reason}")]
+    Declined {
+        /// What it answered.
+        reason: String,
+        /// What that means by the upstream's rules.
+        hold: Option<HoldKind>,
+    },
 }
 
 /// Opens a session with a smarthost, beginning with the port that worked last.
@@ -37,6 +44,7 @@ pub enum OpenError {
 /// When the upstream declines, or after every port has failed.
 pub(super) async fn open(
     upstream: &SmarthostPolicy,
+    rules: &[ReplyRule],
     ehlo_name: &str,
     memory: &PortMemory,
 ) -> Result<Connection, OpenError> {
@@ -52,7 +60,8 @@ pub(super) async fn open(
                 return Ok(connection);
             }
             Err(PortError::Declined(failure)) => {
-                return Err(OpenError::Declined(format!("port {}: {failure}", port.port)));
+                let hold = classify_failure(rules, &failure);
+                return Err(OpenError::Declined { reason: format!("port {}: {failure}", port.port), hold });
             }
             Err(PortError::Unusable(reason)) => reasons.push(format!("port {}: {reason}", port.port)),
         }

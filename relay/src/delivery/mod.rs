@@ -4,12 +4,14 @@
 //! replies into fates. Which job goes to which session, and when one is opened, is dispatch's to decide: it alone calls this
 //! module, through [`run`], a channel of [`Job`]s and a channel of [`Report`]s.
 
+pub mod classification;
 mod connect;
 mod connection;
 mod non_ascii;
 pub mod outcome;
 mod session;
 
+pub use classification::{Hold, HoldKind};
 pub use connect::{OpenError, PortMemory};
 pub use outcome::Fate;
 pub use session::{Session, run};

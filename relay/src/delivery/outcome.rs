@@ -1,6 +1,9 @@
 //! An upstream's reply to one recipient, turned into that recipient's fate. Pure.
 
+use postroad_crds::reply_rule::ReplyRule;
 use smtp_protocol::{RecipientReply, Reply, TransactionReplies, Unmet};
+
+use super::classification::{Hold, Verdict, classify, is_ruled};
 
 /// What became of one recipient in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Fate {
     Refused(Reply),
     /// Never; nothing was sent, because the upstream does not offer what the message needs.
     Unsupported(Unmet),
+    /// The upstream takes nothing now, which is no judgement of the message and no attempt.
+    Held(Hold),
 }
 
 /// How the transaction as a whole is to be taken.
@@ -29,29 +34,33 @@ pub enum Outcome {
 
 /// Service not available, closing transmission channel (RFC 5321 §4.2.3).
 const CLOSING: u16 = 421;
-/// Permanent replies to mail commands that are about the session's credentials, not about the message (RFC 4954 §6).
-const ABOUT_CREDENTIALS: [u16; 4] = [530, 534, 535, 538];
 
-/// Judges the replies of one transaction.
+/// Judges the replies of one transaction by the upstream's rules.
 #[must_use]
-pub fn judge(replies: &TransactionReplies) -> Outcome {
-    let closing = |recipient: &RecipientReply| recipient.reply.code.value() == CLOSING;
+pub fn judge(replies: &TransactionReplies, rules: &[ReplyRule]) -> Outcome {
+    let closing = |recipient: &RecipientReply| {
+        recipient.reply.code.value() == CLOSING && !is_ruled(rules, recipient.command, &recipient.reply)
+    };
     let closed = replies.recipients.iter().find(|recipient| closing(recipient));
     match closed {
         Some(first) if replies.recipients.iter().all(closing) => Outcome::SessionClosed(first.reply.clone()),
-        _ => Outcome::Decided(replies.recipients.iter().map(fate).collect()),
+        _ => Outcome::Decided(replies.recipients.iter().map(|recipient| fate(recipient, rules)).collect()),
     }
 }
 
-fn fate(recipient: &RecipientReply) -> Fate {
+fn fate(recipient: &RecipientReply, rules: &[ReplyRule]) -> Fate {
     if recipient.is_delivered() {
         return Fate::Delivered(recipient.reply.clone());
     }
-    let about_credentials = ABOUT_CREDENTIALS.contains(&recipient.reply.code.value());
-    if recipient.reply.is_permanent() && !about_credentials {
-        return Fate::Refused(recipient.reply.clone());
+    let why = || format!("the upstream answered {:?}: {}", recipient.command, recipient.reply);
+    if recipient.reply.is_positive() {
+        return Fate::Deferred(why());
     }
-    Fate::Deferred(format!("the upstream answered {:?}: {}", recipient.command, recipient.reply))
+    match classify(rules, recipient.command, &recipient.reply) {
+        Verdict::Refuse => Fate::Refused(recipient.reply.clone()),
+        Verdict::Retry => Fate::Deferred(why()),
+        Verdict::Hold(kind) => Fate::Held(Hold { kind, why: why() }),
+    }
 }
 
 #[cfg(test)]
@@ -64,8 +73,8 @@ mod tests {
     }
 
     fn check(replies: Vec<RecipientReply>, expected: &str) {
-        let outcome = match judge(&TransactionReplies { recipients: replies, reusable: true, notifies: true })
-        {
+        let replies = TransactionReplies { recipients: replies, reusable: true, notifies: true };
+        let outcome = match judge(&replies, &[]) {
             Outcome::SessionClosed(_) => "closed".to_owned(),
             Outcome::Decided(fates) => fates
                 .iter()
@@ -74,6 +83,7 @@ mod tests {
                     Fate::Deferred(_) => 'l',
                     Fate::Refused(_) => 'r',
                     Fate::Relayed(_) | Fate::Unsupported(_) => '?',
+                    Fate::Held(_) => 'h',
                 })
                 .collect(),
         };
@@ -94,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_reply_about_credentials_bounces_nothing() {
-        check(vec![reply(530, Mail)], "l");
-        check(vec![reply(535, Mail)], "l");
+        check(vec![reply(530, Mail)], "h");
+        check(vec![reply(535, Mail)], "h");
         check(vec![reply(454, Content)], "l");
     }
 

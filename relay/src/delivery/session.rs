@@ -64,7 +64,7 @@ impl Session {
     async fn open(&self) -> Result<Connection, OpenError> {
         match &self.upstream.destination {
             Destination::Smarthost(smarthost) => {
-                connect::open(smarthost, &self.upstream.ehlo_name, &self.ports).await
+                connect::open(smarthost, &self.upstream.replies, &self.upstream.ehlo_name, &self.ports).await
             }
             Destination::Sandbox { keep_messages } => {
                 let stream = sandbox::connect(&self.data, &self.upstream.name, *keep_messages, self.id.0);
@@ -75,7 +75,7 @@ impl Session {
                     nonce: String::new(),
                 };
                 let established = Connection::establish(Box::new(stream), config, None).await;
-                established.map_err(|failure| OpenError::Declined(failure.to_string()))
+                established.map_err(|failure| OpenError::Declined { reason: failure.to_string(), hold: None })
             }
         }
     }
@@ -127,7 +127,7 @@ impl Session {
         }
         let wants_success: Vec<bool> = transaction.recipients.iter().map(wants_success).collect();
         match connection.transact(transaction, content).await {
-            Transacted::Replies(replies) => match judge(&replies) {
+            Transacted::Replies(replies) => match judge(&replies, &self.upstream.replies) {
                 Outcome::Decided(mut fates) => {
                     if !replies.notifies {
                         fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));

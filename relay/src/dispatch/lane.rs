@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::UpstreamPolicy;
-use crate::delivery::{Job, SessionId};
+use crate::delivery::{Hold, HoldKind, Job, SessionId};
 
 /// The first wait after a session could not be opened; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -41,11 +41,14 @@ struct Held {
     stale: bool,
 }
 
-/// After failures to open a session no other is opened before this.
+/// Whether the upstream may be given anything: a breaker. While `failures` is not 0 it is half open at best: when its time has
+/// come, one session or message tries.
 #[derive(Debug, Default)]
 struct Gate {
     failures: u32,
     closed_until: Option<Instant>,
+    /// Whether a reply to a message has closed it, so that only a delivered message opens it.
+    tripped: bool,
     /// Why, for people.
     reason: Option<String>,
 }
@@ -93,9 +96,9 @@ impl Lane {
         std::mem::take(&mut self.ready)
     }
 
-    /// Removes the ready jobs for which `expired` holds, while no session can be opened to try them.
+    /// Removes the ready jobs for which `expired` holds, while the upstream is left alone.
     pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<Job> {
-        if self.gate.closed_until.is_none() {
+        if self.gate.closed_until.is_none() && self.gate.failures == 0 {
             return Vec::new();
         }
         let (expired, kept): (Vec<_>, VecDeque<_>) = partition(std::mem::take(&mut self.ready), expired);
@@ -103,7 +106,7 @@ impl Lane {
         expired
     }
 
-    /// Why no session can be opened, if none can.
+    /// Why the upstream gets nothing, if so.
     pub(super) fn obstacle(&self) -> Option<&str> {
         self.gate.reason.as_deref()
     }
@@ -115,12 +118,36 @@ impl Lane {
     /// The session stands. Returns whether it is the first after failures.
     pub(super) fn opened(&mut self, id: SessionId) -> bool {
         self.set(id, SessionState::Idle);
-        std::mem::take(&mut self.gate).failures > 0
+        !self.gate.tripped && std::mem::take(&mut self.gate).failures > 0
+    }
+
+    /// A message was delivered. Returns whether it is the first after the upstream was unwell.
+    pub(super) fn delivered(&mut self) -> bool {
+        self.gate.tripped && std::mem::take(&mut self.gate).failures > 0
+    }
+
+    /// A reply asks to leave the upstream alone. Returns whether this is news.
+    pub(super) fn hold(&mut self, hold: &Hold, now: Instant) -> bool {
+        match hold.kind {
+            HoldKind::Parked(wait) => {
+                let until = self.gate.closed_until.map_or(now + wait, |until| until.max(now + wait));
+                self.gate.closed_until = Some(until);
+                self.gate.reason.replace(hold.why.clone()).as_ref() != Some(&hold.why)
+            }
+            HoldKind::Tripped | HoldKind::CredentialsRejected => {
+                self.gate.tripped = true;
+                self.close(hold.why.clone(), now)
+            }
+        }
     }
 
     /// The session could not be opened. Returns whether this is news: the first failure, or one for another reason.
     pub(super) fn not_opened(&mut self, id: SessionId, reason: String, now: Instant) -> bool {
         self.sessions.remove(&id);
+        self.close(reason, now)
+    }
+
+    fn close(&mut self, reason: String, now: Instant) -> bool {
         let wait = FIRST_WAIT.saturating_mul(1 << self.gate.failures.min(6)).min(LONGEST_WAIT);
         self.gate.failures += 1;
         self.gate.closed_until = Some(now + wait);
@@ -169,7 +196,9 @@ impl Lane {
             self.set(id, SessionState::Retiring);
             return Some(Action::Retire(id));
         }
-        if self.ready.is_empty() {
+        self.reopen(now);
+        let probing = self.gate.failures > 0 && self.has_busy_sessions();
+        if self.ready.is_empty() || self.gate.closed_until.is_some() || probing {
             return None;
         }
         if let Some(id) = self.idle_session() {
@@ -178,10 +207,19 @@ impl Lane {
             return Some(Action::Assign(id, job));
         }
         let opening = self.sessions.values().filter(|session| session.state == SessionState::Opening).count();
-        let open = self.gate.closed_until.is_none_or(|until| until <= now);
         // While the upstream is not known to be back, one session tries.
         let wanted = if self.gate.failures > 0 { 1 } else { self.ready.len() };
-        (open && opening < wanted && self.sessions.len() < self.share).then_some(Action::Open)
+        (opening < wanted && self.sessions.len() < self.share).then_some(Action::Open)
+    }
+
+    /// The time of the gate has come. What was parked starts anew; what has failed is tried by one.
+    fn reopen(&mut self, now: Instant) {
+        if self.gate.closed_until.is_some_and(|until| until <= now) {
+            self.gate.closed_until = None;
+            if self.gate.failures == 0 {
+                self.gate.reason = None;
+            }
+        }
     }
 
     /// An idle session that is one too many or was made for another configuration.
@@ -280,6 +318,45 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         assert_eq!(actions(&mut lane, later), ["open 0"]);
         assert!(lane.opened(SessionId(0)), "it is back");
         assert_eq!(actions(&mut lane, later), ["job 1 to 0", "open 1"]);
+    }
+
+    fn hold(kind: HoldKind) -> Hold {
+        Hold { kind, why: "not now".to_owned() }
+    }
+
+    #[test]
+    fn a_parked_upstream_gets_nothing_until_its_time_and_then_everything() {
+        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=3).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, now);
+        lane.opened(SessionId(0));
+        lane.opened(SessionId(1));
+        assert!(lane.hold(&hold(HoldKind::Parked(Duration::from_secs(5))), now));
+        assert!(actions(&mut lane, now + Duration::from_secs(4)).is_empty());
+        let later = lane.wake_at().unwrap();
+        assert_eq!(later - now, Duration::from_secs(5));
+        assert_eq!(actions(&mut lane, later), ["job 1 to 1", "job 2 to 0"]);
+    }
+
+    #[test]
+    fn an_unwell_upstream_is_tried_by_one_message_at_a_time_until_one_is_delivered() {
+        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        (1..=4).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, now);
+        lane.opened(SessionId(0));
+        lane.opened(SessionId(1));
+        assert!(lane.hold(&hold(HoldKind::Tripped), now));
+        assert!(actions(&mut lane, now).is_empty());
+        let first = now + FIRST_WAIT;
+        assert_eq!(actions(&mut lane, first), ["job 1 to 1"], "one tries");
+        lane.idle(SessionId(1));
+        assert!(!lane.hold(&hold(HoldKind::Tripped), first), "the same again is no news");
+        assert!(actions(&mut lane, first + FIRST_WAIT).is_empty(), "the wait has doubled");
+        let second = first + 2 * FIRST_WAIT;
+        assert_eq!(actions(&mut lane, second), ["job 2 to 1"]);
+        lane.idle(SessionId(1));
+        assert!(lane.delivered(), "it is well again");
+        assert_eq!(actions(&mut lane, second), ["job 3 to 1", "job 4 to 0"]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Policy;
-use crate::delivery::{self, Fate, Job, PortMemory, Report, Session, SessionId};
+use crate::delivery::{self, Fate, Hold, HoldKind, Job, OpenError, PortMemory, Report, Session, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::metrics::{self, Metrics};
 use crate::queue::{Queue, schedule};
@@ -320,16 +320,12 @@ impl Driver {
                 counters.sessions_failed.get_or_create(&label).inc();
                 counters.upstream_up.get_or_create(&label).set(0);
                 self.sessions.remove(&session);
-                let reason = error.to_string();
-                if self.lane(&name, |lane| lane.not_opened(session, reason.clone(), Instant::now()))
-                    == Some(true)
-                {
-                    tracing::warn!(upstream = name, reason, "no session with the upstream; mail waits");
-                }
+                self.not_opened(&name, session, &error);
                 self.drop_unused_lane(&name);
             }
             Report::Finished { job, fates } => {
                 self.lane(&name, |lane| lane.idle(session));
+                self.heed(&name, &fates);
                 log_delivered(&name, session, &job, &fates);
                 self.outcome(&name, &job, fates);
             }
@@ -346,6 +342,69 @@ impl Driver {
         }
         let open = self.lane(&name, |lane| lane.open_sessions()).unwrap_or(0);
         counters.sessions_open.get_or_create(&label).set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    fn not_opened(&mut self, name: &str, session: SessionId, error: &OpenError) {
+        let (reason, now) = (error.to_string(), Instant::now());
+        let parked = match error {
+            OpenError::Declined { hold: Some(kind @ HoldKind::Parked(_)), .. } => Some(*kind),
+            _ => None,
+        };
+        let news = self.lane(name, |lane| match parked {
+            Some(kind) => {
+                lane.closed(session);
+                lane.hold(&Hold { kind, why: reason.clone() }, now)
+            }
+            None => lane.not_opened(session, reason.clone(), now),
+        });
+        let rejected = matches!(error, OpenError::Declined { hold: Some(HoldKind::CredentialsRejected), .. });
+        match news {
+            Some(true) if rejected => {
+                tracing::error!(
+                    upstream = name,
+                    reason,
+                    "credentials rejected; mail waits: check their Secret"
+                );
+            }
+            Some(true) => tracing::warn!(upstream = name, reason, "no session with the upstream; mail waits"),
+            _ => {}
+        }
+    }
+
+    /// What the fates of one transaction say about the upstream itself.
+    fn heed(&mut self, name: &str, fates: &[Fate]) {
+        let now = Instant::now();
+        if fates.iter().any(|fate| matches!(fate, Fate::Delivered(_) | Fate::Relayed(_)))
+            && self.lane(name, Lane::delivered) == Some(true)
+        {
+            tracing::info!(upstream = name, "upstream takes mail again");
+        }
+        let held = fates.iter().find_map(|fate| if let Fate::Held(hold) = fate { Some(hold) } else { None });
+        let Some(hold) = held else { return };
+        self.dispatch.metrics.upstream_holds.get_or_create(&metrics::upstream(name)).inc();
+        if self.lane(name, |lane| lane.hold(hold, now)) != Some(true) {
+            return;
+        }
+        match hold.kind {
+            HoldKind::Parked(wait) => {
+                tracing::warn!(
+                    upstream = name,
+                    reason = hold.why,
+                    seconds = wait.as_secs(),
+                    "upstream parked; mail waits"
+                );
+            }
+            HoldKind::Tripped => {
+                tracing::warn!(upstream = name, reason = hold.why, "upstream unwell; mail waits")
+            }
+            HoldKind::CredentialsRejected => {
+                tracing::error!(
+                    upstream = name,
+                    reason = hold.why,
+                    "credentials rejected; mail waits: check their Secret"
+                );
+            }
+        }
     }
 
     fn lane<T>(&mut self, name: &str, with: impl FnOnce(&mut Lane) -> T) -> Option<T> {
@@ -381,7 +440,7 @@ impl Driver {
                 Fate::Refused(_) | Fate::Unsupported(_) => {
                     counters.recipients_failed.get_or_create(&label).inc()
                 }
-                Fate::Deferred(reason) => {
+                Fate::Deferred(reason) | Fate::Held(Hold { why: reason, .. }) => {
                     tracing::info!(id = %job.id, upstream = name, reason, "deferred");
                     counters.recipients_deferred.get_or_create(&label).inc()
                 }
@@ -533,7 +592,7 @@ impl Driver {
 fn log_delivered(upstream: &str, session: SessionId, job: &Job, fates: &[Fate]) {
     let mut replies = fates.iter().filter_map(|fate| match fate {
         Fate::Delivered(reply) | Fate::Relayed(reply) => Some(reply),
-        Fate::Deferred(_) | Fate::Refused(_) | Fate::Unsupported(_) => None,
+        Fate::Deferred(_) | Fate::Refused(_) | Fate::Unsupported(_) | Fate::Held(_) => None,
     });
     if let Some(reply) = replies.next() {
         let recipients = 1 + replies.count();

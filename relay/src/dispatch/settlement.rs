@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::Fate;
+use crate::delivery::{Fate, Hold, HoldKind};
 use crate::dsn::{Failure, Reason};
 use crate::message::{DeliveryState, Envelope, RecipientState, Timestamp};
 use crate::queue::schedule::{self, RetryPolicy};
@@ -73,20 +73,35 @@ pub(super) fn decide(
                 counts.failed += 1;
                 failures.push(failure(Reason::Unsupported(*unmet)));
             }
-            Fate::Deferred(obstacle) if expired => {
+            Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }) if expired => {
                 *recipient = RecipientState::Expired;
                 counts.expired += 1;
                 failures.push(failure(Reason::Expired(obstacle.clone())));
             }
-            Fate::Deferred(_) => counts.deferred += 1,
+            Fate::Deferred(_) | Fate::Held(_) => counts.deferred += 1,
         }
     }
-    if last {
+    if last && let Some(wait) = uncharged_wait(fates, rules) {
+        state.due_at = rules.now.after(wait);
+    } else if last {
         state.attempts = state.attempts.saturating_add(1);
         state.due_at = schedule::next_attempt(&rules.retry, state.attempts, rules.jitter, rules.now);
     }
     let remaining = state.queued().next().is_some();
     Decision { state: remaining.then_some(state), failures, counts }
+}
+
+/// How long the message waits without having been attempted: its undecided recipients are all held.
+fn uncharged_wait(fates: &[(usize, Fate)], rules: &Rules) -> Option<Duration> {
+    if fates.iter().any(|(_, fate)| matches!(fate, Fate::Deferred(_))) {
+        return None;
+    }
+    let wait = |fate: &Fate| match fate {
+        Fate::Held(Hold { kind: HoldKind::Parked(wait), .. }) => Some(*wait),
+        Fate::Held(_) => Some(rules.retry.minimum),
+        _ => None,
+    };
+    fates.iter().filter_map(|(_, fate)| wait(fate)).max()
 }
 
 #[cfg(test)]
@@ -148,6 +163,18 @@ mod tests {
     fn another_part_in_flight_keeps_the_attempt_open() {
         let decision = decide_for(&[delivered(), Fate::Deferred("busy".into())], false, 10);
         assert_eq!(decision.state.unwrap().attempts, 0);
+    }
+
+    #[test]
+    fn a_message_that_the_upstream_did_not_judge_waits_without_being_charged() {
+        let parked =
+            || Fate::Held(Hold { kind: HoldKind::Parked(Duration::from_secs(900)), why: "quota".into() });
+        let state = decide_for(&[delivered(), parked()], true, 10).state.unwrap();
+        assert_eq!((state.attempts, state.due_at), (0, Timestamp(900_010)));
+        let state = decide_for(&[parked(), Fate::Deferred("busy".into())], true, 10).state.unwrap();
+        assert_eq!(state.attempts, 1, "another recipient was judged");
+        let decision = decide_for(&[parked()], true, 1_000_001);
+        assert!(matches!(&decision.failures[0].reason, Reason::Expired(last) if last == "quota"));
     }
 
     #[test]
