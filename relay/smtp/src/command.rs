@@ -106,6 +106,9 @@ pub enum CommandError {
     /// The verb is not known.
     #[error("Command not recognised")]
     Unknown,
+    /// A line of an HTTP request: someone makes a web client speak SMTP in what it sends.
+    #[error("This is not an HTTP server, closing connection")]
+    Http,
     /// Longer than RFC 5321 §4.5.3.1.4 and the extensions allow.
     #[error("Line too long")]
     TooLong,
@@ -133,7 +136,7 @@ impl CommandError {
     /// The reply to such a line.
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
-            Self::Unknown | Self::TooLong | Self::Control => (500, (5, 5, 2)),
+            Self::Unknown | Self::Http | Self::TooLong | Self::Control => (500, (5, 5, 2)),
             Self::Syntax(_) | Self::Chunk => (501, (5, 5, 4)),
             Self::ReversePath(AddressError::NonAscii) | Self::ForwardPath(AddressError::NonAscii) => {
                 (553, (5, 6, 7))
@@ -156,6 +159,9 @@ impl Command {
         let verb_end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
         let (verb, argument) = line.split_at(verb_end);
         let verb = verb.to_ascii_uppercase();
+        if is_http(line, &verb) {
+            return Err(CommandError::Http);
+        }
         if line.len() + 2 > line_octets(&verb) {
             return Err(CommandError::TooLong);
         }
@@ -183,6 +189,12 @@ impl Command {
             _ => Err(CommandError::Unknown),
         }
     }
+}
+
+/// A request line (RFC 9112 §3), or the field that every request has, for request lines that are too long to be seen here.
+fn is_http(line: &[u8], verb: &[u8]) -> bool {
+    let version = line.rsplit(|octet| *octet == b' ').next().unwrap_or_default();
+    verb == b"HOST:" || (version.starts_with(b"HTTP/") && line.len() > version.len())
 }
 
 fn line_octets(verb: &[u8]) -> usize {
@@ -326,6 +338,17 @@ mod tests {
             "AUTH PLAIN =",
             Command::Auth { mechanism: "PLAIN".into(), initial_response: Some("=".into()) },
         );
+    }
+
+    #[test]
+    fn an_http_request_is_told_from_an_unknown_command() {
+        for line in ["GET / HTTP/1.1", "POST /x?y HTTP/1.0", "Host: relay.example", "host: [::1]:25"] {
+            assert_eq!(parse(line), Err(CommandError::Http), "{line}");
+        }
+        assert_eq!(parse(&format!("GET /{} HTTP/1.1", "x".repeat(600))), Err(CommandError::Http));
+        for line in ["GET /", "HTTP/1.1", "Subject: x", "HOST x"] {
+            assert_eq!(parse(line), Err(CommandError::Unknown), "{line}");
+        }
     }
 
     #[test]

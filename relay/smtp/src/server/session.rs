@@ -331,6 +331,8 @@ impl ServerSession {
                     error.reply().encode(&mut self.output);
                     self.end_with((4, 7, 0), LOST_PLACE);
                 }
+                // What follows was composed by somebody else than the client that sends it.
+                Err(error @ CommandError::Http) => self.end_with((4, 7, 0), &error.to_string()),
                 Err(error) => self.refuse_command(&error.reply()),
             },
             (Line::TooLong, _) => self.refuse_command(&Reply::new(500, (5, 5, 2), "Line too long")),
