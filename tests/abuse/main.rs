@@ -1,0 +1,19 @@
+//! What attackers try against a relay: that it relays for strangers, takes one message for two, lets itself be talked into
+//! something before TLS, or spends itself.
+//!
+//! ```text
+//! setting     the relay, the fake upstream behind it, the ways in
+//! probe       one attempt: octets and the replies they must get
+//! stranger    a client that no rule permits: refused with the right code, and nothing reaches the upstream
+//! permitted   a permitted client: what RFC 5321 grants it arrives, what nobody may do is refused
+//! smuggling   one message for two, by every published line ending, by BDAT
+//! exhaustion  floods, endless input, guessing of passwords
+//! ```
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
+
+mod exhaustion;
+mod permitted;
+mod probe;
+mod setting;
+mod smuggling;
+mod stranger;
