@@ -273,6 +273,9 @@ pub struct DeliveryState {
     pub attempts: u32,
     /// When the next attempt is due.
     pub due_at: Timestamp,
+    /// Whether the sender has been told that the message is late.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delay_reported: bool,
     /// One entry per recipient of the envelope, in its order.
     pub recipients: Vec<RecipientState>,
 }
@@ -281,7 +284,12 @@ impl DeliveryState {
     /// The state of a message just accepted: nothing tried, due at once.
     #[must_use]
     pub fn new(recipients: usize, now: Timestamp) -> Self {
-        Self { attempts: 0, due_at: now, recipients: vec![RecipientState::Queued; recipients] }
+        Self {
+            attempts: 0,
+            due_at: now,
+            delay_reported: false,
+            recipients: vec![RecipientState::Queued; recipients],
+        }
     }
 
     /// The indices of the recipients still to be delivered.

@@ -9,13 +9,15 @@ use bytes::Bytes;
 use super::settlement::{self, Counts, Decision, Rules};
 use crate::config::Policy;
 use crate::delivery::Fate;
-use crate::dsn::{self, Failure};
-use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+use crate::dsn::{self, Notice, Returned};
+use crate::message::{DeliveryState, Envelope, MessageId, Ret, Timestamp};
 use crate::spool::{Settlement, Spool, SpoolError};
 use crate::submission::Accepted;
 
 /// How much of a message's beginning is searched for its header section.
-const HEADER_SECTION: usize = 64 * 1024;
+const HEADER_SECTION: u64 = 64 * 1024;
+/// The largest message that is returned whole, where its sender asked for it; of a larger one the header section.
+const RETURNED: u64 = 1024 * 1024;
 
 /// The fates of one part of a message, to be settled.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub(super) async fn settle(
     };
     let decision =
         settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
-    let notification = notification(spool, policy, &stored.envelope, &decision.failures, now).await;
+    let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
     let Decision { state, counts, .. } = decision;
     let due_at = state.as_ref().map(|state| state.due_at);
@@ -72,33 +74,38 @@ async fn notification(
     spool: &Spool,
     policy: &Policy,
     envelope: &Envelope,
-    failures: &[Failure],
+    mut notices: Vec<Notice>,
     now: SystemTime,
 ) -> Option<(Envelope, DeliveryState, Bytes)> {
-    for failure in failures {
-        tracing::warn!(id = %envelope.id, recipient = failure.recipient, reason = ?failure.reason, "undeliverable");
+    for failure in notices.iter().filter(|notice| notice.reason.is_failure()) {
+        tracing::warn!(id = %envelope.id, recipient = failure.recipient.address, reason = ?failure.reason, "undeliverable");
     }
-    if failures.is_empty() || envelope.reverse_path.is_empty() {
+    notices.retain(Notice::is_wanted);
+    if notices.is_empty() || envelope.reverse_path.is_empty() {
         return None;
     }
     let accepted_at = Timestamp::from(now);
     let id = MessageId::new(accepted_at, rand::random());
-    let header_section = header_section(spool, envelope.id).await;
+    // RFC 3461 §4.3: RET is about failures; other notifications return the header section.
+    let full = envelope.ret == Some(Ret::Full)
+        && envelope.size <= RETURNED
+        && notices.iter().any(|notice| notice.reason.is_failure());
+    let original = beginning(spool, envelope.id, if full { RETURNED } else { HEADER_SECTION }).await;
     let report = dsn::Report {
         envelope,
-        header_section: &header_section,
-        failures,
+        returned: if full { Returned::Full(&original) } else { Returned::Headers(&original) },
+        notices: &notices,
         hostname: &policy.hostname,
         id,
         now,
     };
-    let content = dsn::compose(&report);
+    let dsn::Composed { content, smtp_utf8 } = dsn::compose(&report);
     let notification = Envelope {
         id,
         reverse_path: String::new(),
         recipients: vec![envelope.reverse_path.as_str().into()],
-        eight_bit: false,
-        smtp_utf8: false,
+        eight_bit: !content.is_ascii(),
+        smtp_utf8,
         ret: None,
         envelope_id: None,
         size: content.len() as u64,
@@ -109,17 +116,16 @@ async fn notification(
     Some((notification, DeliveryState::new(1, accepted_at), Bytes::from(content)))
 }
 
-/// The beginning of the content; what cannot be read is left out of the notification.
-async fn header_section(spool: &Spool, id: MessageId) -> Vec<u8> {
-    let mut section = Vec::new();
-    let Ok(mut content) = spool.content(id) else { return section };
-    while section.len() < HEADER_SECTION {
+/// At most `octets` of the beginning of the content; what cannot be read is left out of the notification.
+async fn beginning(spool: &Spool, id: MessageId, octets: u64) -> Vec<u8> {
+    let mut read = Vec::new();
+    let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+    let Ok(mut content) = spool.content(id) else { return read };
+    while read.len() < octets {
         match content.next().await {
-            Ok(Some(chunk)) => {
-                section.extend_from_slice(&chunk[..chunk.len().min(HEADER_SECTION - section.len())])
-            }
+            Ok(Some(chunk)) => read.extend_from_slice(&chunk[..chunk.len().min(octets - read.len())]),
             Ok(None) | Err(_) => break,
         }
     }
-    section
+    read
 }

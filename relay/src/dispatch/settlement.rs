@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use crate::delivery::{Fate, Hold, HoldKind};
-use crate::dsn::{Failure, Reason};
+use crate::dsn::{Notice, Reason};
 use crate::message::{DeliveryState, Envelope, RecipientState, Timestamp};
 use crate::queue::schedule::{self, RetryPolicy};
+
+/// How long a message may be under way before its sender is told, if it wants to be: what sendmail and Exim wait as well.
+const DELAY_REPORTED_AFTER: Duration = Duration::from_secs(4 * 3600);
 
 /// The rules that apply at this moment.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +27,8 @@ pub(super) struct Rules {
 pub(super) struct Decision {
     /// The message's state from now on; `None`: every recipient's fate is known, the message goes.
     pub(super) state: Option<DeliveryState>,
-    /// Recipients that will not get the message, for the notification to the sender.
-    pub(super) failures: Vec<Failure>,
+    /// What there is to tell the sender, whether or not it wants to hear it.
+    pub(super) notices: Vec<Notice>,
     /// How many recipients of this attempt had which fate.
     pub(super) counts: Counts,
 }
@@ -49,7 +52,7 @@ pub(super) fn decide(
     rules: &Rules,
 ) -> Decision {
     let expired = schedule::expired(envelope.accepted_at, rules.expire_after, rules.now);
-    let mut failures = Vec::new();
+    let mut notices = Vec::new();
     let mut counts = Counts::default();
     for (index, fate) in fates {
         let (Some(recipient), Some(address)) =
@@ -57,26 +60,31 @@ pub(super) fn decide(
         else {
             continue;
         };
-        let failure = |reason| Failure { recipient: address.address.clone(), reason };
+        let notice = |reason| Notice { recipient: address.clone(), reason };
         match fate {
-            Fate::Delivered(_) | Fate::Relayed(_) => {
+            Fate::Delivered(_) => {
                 *recipient = RecipientState::Delivered;
                 counts.delivered += 1;
+            }
+            Fate::Relayed(reply) => {
+                *recipient = RecipientState::Delivered;
+                counts.delivered += 1;
+                notices.push(notice(Reason::Relayed(reply.clone())));
             }
             Fate::Refused(reply) => {
                 *recipient = RecipientState::Failed;
                 counts.failed += 1;
-                failures.push(failure(Reason::Refused(reply.clone())));
+                notices.push(notice(Reason::Refused(reply.clone())));
             }
             Fate::Unsupported(unmet) => {
                 *recipient = RecipientState::Failed;
                 counts.failed += 1;
-                failures.push(failure(Reason::Unsupported(*unmet)));
+                notices.push(notice(Reason::Unsupported(*unmet)));
             }
             Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }) if expired => {
                 *recipient = RecipientState::Expired;
                 counts.expired += 1;
-                failures.push(failure(Reason::Expired(obstacle.clone())));
+                notices.push(notice(Reason::Expired(obstacle.clone())));
             }
             Fate::Deferred(_) | Fate::Held(_) => counts.deferred += 1,
         }
@@ -87,8 +95,30 @@ pub(super) fn decide(
         state.attempts = state.attempts.saturating_add(1);
         state.due_at = schedule::next_attempt(&rules.retry, state.attempts, rules.jitter, rules.now);
     }
+    if last && !state.delay_reported && rules.now.since(envelope.accepted_at) >= DELAY_REPORTED_AFTER {
+        notices.extend(delays(envelope, &state, fates, rules));
+        state.delay_reported = true;
+    }
     let remaining = state.queued().next().is_some();
-    Decision { state: remaining.then_some(state), failures, counts }
+    Decision { state: remaining.then_some(state), notices, counts }
+}
+
+/// What there is to tell of recipients that are still to be delivered (RFC 3461 §4.1).
+fn delays<'a>(
+    envelope: &'a Envelope,
+    state: &'a DeliveryState,
+    fates: &'a [(usize, Fate)],
+    rules: &Rules,
+) -> impl Iterator<Item = Notice> + 'a {
+    let until = envelope.accepted_at.after(rules.expire_after);
+    let obstacle = |index: usize| match fates.iter().find(|(of, _)| *of == index) {
+        Some((_, Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }))) => obstacle.clone(),
+        _ => "it could not be delivered yet".to_owned(),
+    };
+    state.queued().filter_map(move |index| {
+        let recipient = envelope.recipients.get(index)?.clone();
+        Some(Notice { recipient, reason: Reason::Delayed { obstacle: obstacle(index), until } })
+    })
 }
 
 /// How long the message waits without having been attempted: its undecided recipients are all held.
@@ -146,7 +176,7 @@ mod tests {
         let refused = Fate::Refused(Reply::new(550, (5, 1, 1), "unknown"));
         let decision = decide_for(&[delivered(), refused], true, 10);
         assert_eq!(decision.state, None);
-        assert_eq!(decision.failures[0].recipient, "r1@example.net");
+        assert_eq!(decision.notices[0].recipient.address, "r1@example.net");
         assert_eq!(decision.counts, Counts { delivered: 1, failed: 1, ..Counts::default() });
     }
 
@@ -156,7 +186,7 @@ mod tests {
         let state = decision.state.unwrap();
         assert_eq!(state.queued().collect::<Vec<_>>(), [1]);
         assert!(state.attempts == 1 && state.due_at > Timestamp(10));
-        assert!(decision.failures.is_empty(), "a delay is not reported");
+        assert!(decision.notices.is_empty(), "so short a delay is not reported");
     }
 
     #[test]
@@ -174,13 +204,31 @@ mod tests {
         let state = decide_for(&[parked(), Fate::Deferred("busy".into())], true, 10).state.unwrap();
         assert_eq!(state.attempts, 1, "another recipient was judged");
         let decision = decide_for(&[parked()], true, 1_000_001);
-        assert!(matches!(&decision.failures[0].reason, Reason::Expired(last) if last == "quota"));
+        assert!(matches!(&decision.notices[0].reason, Reason::Expired(last) if last == "quota"));
     }
 
     #[test]
     fn a_delay_beyond_the_expiry_is_a_failure() {
         let decision = decide_for(&[Fate::Deferred("busy".into())], true, 1_000_001);
         assert_eq!(decision.state, None);
-        assert!(matches!(&decision.failures[0].reason, Reason::Expired(last) if last == "busy"));
+        assert!(matches!(&decision.notices[0].reason, Reason::Expired(last) if last == "busy"));
+    }
+
+    #[test]
+    fn a_long_delay_is_reported_once() {
+        let fates = [(0, Fate::Deferred("busy".into()))];
+        let slow = Rules { expire_after: Duration::from_secs(100_000), ..rules(4 * 3_600_000) };
+        let decision = decide(&envelope(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &slow);
+        let until = Timestamp(100_000_000);
+        assert_eq!(decision.notices[0].reason, Reason::Delayed { obstacle: "busy".into(), until });
+        let again = decide(&envelope(1), decision.state.unwrap(), &fates, true, &slow);
+        assert!(again.notices.is_empty() && again.state.is_some());
+    }
+
+    #[test]
+    fn success_that_the_upstream_will_not_report_is_to_be_told() {
+        let decision = decide_for(&[Fate::Relayed(Reply::new(250, (2, 0, 0), "ok"))], true, 10);
+        assert_eq!((decision.state, decision.counts.delivered), (None, 1));
+        assert!(matches!(decision.notices[..], [Notice { reason: Reason::Relayed(_), .. }]));
     }
 }
