@@ -6,5 +6,6 @@
 pub mod provider;
 pub mod relay_config;
 pub mod reply_rule;
+pub mod stored_password;
 #[cfg(feature = "resources")]
 pub mod v1alpha1;

@@ -139,6 +139,9 @@ pub struct Identity {
     /// How a client is recognised.
     #[serde(rename = "match", with = "serde_yaml::with::singleton_map")]
     pub kind: IdentityKind,
+    /// Reverse-paths it may use: a mailbox, a domain, `*.` with a domain, or `<>` for the null reverse-path. Empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_senders: Vec<String>,
 }
 
 /// How a client is recognised.
@@ -152,8 +155,11 @@ pub enum IdentityKind {
     },
     /// By a user name and password (AUTH).
     Password {
-        /// Passwords by user name.
+        /// Passwords by user name, plain or hashed ([`crate::stored_password`]).
         users: BTreeMap<String, Sensitive>,
+        /// For users that may send from less or more than the identity's senders, what they may use.
+        #[serde(default, rename = "userSenders", skip_serializing_if = "BTreeMap::is_empty")]
+        user_senders: BTreeMap<String, Vec<String>>,
     },
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
 use postroad_crds::relay_config::{Certificate, Credentials, Sensitive};
+use postroad_crds::stored_password::StoredPassword;
 use postroad_crds::v1alpha1::CredentialsType;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
@@ -65,14 +66,21 @@ impl Secrets {
     pub fn users(&self, name: &str, by: &str) -> Result<BTreeMap<String, Sensitive>, Problem> {
         let secret = self.find(name, by, "with one key per user, the password as its value")?;
         if secret.secret.type_.as_deref() == Some(BASIC_AUTH) {
-            let user = secret.credential("username")?;
-            return Ok(BTreeMap::from([(user, Sensitive(secret.credential("password")?))]));
+            let (user, value) = (secret.credential("username")?, secret.credential("password")?);
+            StoredPassword::parse(&value)
+                .map_err(|error| secret.invalid(&format!("key \"password\" {error}")))?;
+            return Ok(BTreeMap::from([(user, Sensitive(value))]));
         }
         let keys: Vec<&String> = secret.secret.data.iter().flatten().map(|(key, _)| key).collect();
         if keys.is_empty() {
             return Err(secret.invalid("holds no user: add one key per user, the password as its value"));
         }
-        keys.into_iter().map(|key| Ok((key.clone(), Sensitive(secret.credential(key)?)))).collect()
+        let user = |key: &String| {
+            let value = secret.credential(key)?;
+            StoredPassword::parse(&value).map_err(|error| secret.invalid(&format!("key {key:?} {error}")))?;
+            Ok((key.clone(), Sensitive(value)))
+        };
+        keys.into_iter().map(user).collect()
     }
 
     /// A certificate chain and the key that belongs to it.
@@ -237,6 +245,8 @@ mod tests {
         let keys = secrets(Some("Opaque"), &[("username", b"hunter2"), ("password", b"hunter2")]);
         assert_eq!(keys.users("s", "x").unwrap().len(), 2, "an Opaque Secret has users of those names");
         check(secrets(None, &[]).users("s", "x"), Reason::SecretInvalid, "holds no user");
+        let damaged = secrets(None, &[("app", b"$2b$04$hunter2")]);
+        check(damaged.users("s", "x"), Reason::SecretInvalid, "key \"app\" is not a bcrypt hash");
         check(secrets(None, &[("app", b"")]).users("s", "x"), Reason::SecretInvalid, "\"app\" is empty");
     }
 

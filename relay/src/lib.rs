@@ -21,6 +21,7 @@ pub mod queue;
 pub mod relay;
 pub mod routing;
 pub mod sandbox;
+pub mod sender_pattern;
 pub mod shutdown;
 pub mod spool;
 pub mod submission;

@@ -63,6 +63,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         limits: limits.clone(),
+        verifier: Arc::default(),
         sessions: sessions.clone(),
     });
     let bound = listeners.bind(&policy).await?;

@@ -7,6 +7,7 @@ mod failures;
 mod local;
 mod operator;
 mod relay;
+mod submission;
 
 use std::path::Path;
 use std::time::Duration;

@@ -110,7 +110,7 @@ async fn a_rotated_password_is_rendered(namespace: &TestNamespace) {
             .and_then(|text| std::str::from_utf8(&text.0).ok())
             .and_then(|text| RelayConfig::from_yaml(text).ok());
         let users = |kind: &IdentityKind| match kind {
-            IdentityKind::Password { users } => {
+            IdentityKind::Password { users, .. } => {
                 users.get("app").is_some_and(|password| password.0 == "rotated")
             }
             IdentityKind::Network { .. } => false,

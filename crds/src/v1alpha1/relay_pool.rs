@@ -196,6 +196,13 @@ pub struct Identity {
     /// For type `Password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<PasswordIdentity>,
+    /// Sender addresses (MAIL FROM) that these clients may use: a mailbox `app@example.com`, a domain `example.com`,
+    /// everything below one `*.example.com`, or `<>` for the null reverse-path of automatic replies. Upper and lower case are
+    /// the same. Others are refused with 550 5.7.1. Without it every address may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 320)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_senders: Vec<String>,
 }
 
 /// How an identity recognises clients.
@@ -224,8 +231,28 @@ pub struct NetworkIdentity {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PasswordIdentity {
     /// A Secret of users: of type `kubernetes.io/basic-auth` with the keys `username` and `password`, or of any other type
-    /// with one key per user, the user's name, and the password as its value. A change counts from the next AUTH.
+    /// with one key per user, the user's name, and the password as its value: plain, or a bcrypt or argon2id hash, or
+    /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`. A change counts from the next AUTH; a session of a user who
+    /// is gone is refused its next message.
     pub users_secret_ref: SecretReference,
+    /// Users whose sender addresses differ from the identity's `allowedSenders`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub users: Vec<User>,
+}
+
+/// What one user may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// A user of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Sender addresses this user may use, written as the identity's, which they replace.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 320)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_senders: Vec<String>,
 }
 
 /// Which Upstream takes which message.

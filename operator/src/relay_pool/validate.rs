@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use postroad_crds::relay_config as relay;
 use postroad_crds::v1alpha1::{
-    Authentication, Certificate, Headers, Identity, IdentityType, Limits, Listener, ListenerTls, Queue,
-    RelayPool, Route, Shutdown, Storage, Upstream, Workload, octets,
+    Authentication, Certificate, Headers, Identity, IdentityType, Limits, Listener, ListenerTls,
+    PasswordIdentity, Queue, RelayPool, Route, Shutdown, Storage, Upstream, Workload, octets,
 };
 
 use crate::reason::{Findings, Problem, Reason};
@@ -269,14 +269,68 @@ fn identities(
                 .reference(
                     secrets.users(&password.users_secret_ref.name, &at.by(&format!("{field}.password"))),
                 )
-                .map(|users| relay::IdentityKind::Password { users }),
+                .and_then(|users| {
+                    let user_senders = user_senders(at, &field, password, &users, findings)?;
+                    Some(relay::IdentityKind::Password { users, user_senders })
+                }),
             _ => findings.spec(Err(
                 at.invalid(&field, "set the part that type names, network or password, and only it")
             )),
         };
-        identities.extend(kind.map(|kind| relay::Identity { name: spec.name.clone(), kind }));
+        let allowed_senders =
+            findings.spec(senders(at, &format!("{field}.allowedSenders"), &spec.allowed_senders));
+        if let (Some(kind), Some(allowed_senders)) = (kind, allowed_senders) {
+            identities.push(relay::Identity { name: spec.name.clone(), kind, allowed_senders });
+        }
     }
     identities
+}
+
+/// The sender addresses of single users, each of whom the Secret must hold.
+fn user_senders(
+    at: &At<'_>,
+    field: &str,
+    spec: &PasswordIdentity,
+    users: &BTreeMap<String, relay::Sensitive>,
+    findings: &mut Findings,
+) -> Option<BTreeMap<String, Vec<String>>> {
+    let mut found = BTreeMap::new();
+    for user in &spec.users {
+        let place = format!("{field}.password.users[{}]", user.name);
+        if !users.contains_key(&user.name) {
+            let message = format!(
+                "Secret {} has no user {:?}, named by {}",
+                spec.users_secret_ref.name,
+                user.name,
+                at.by(&place)
+            );
+            findings.references.push(Problem::new(Reason::SecretKeyMissing, message));
+        }
+        let allowed = senders(at, &format!("{place}.allowedSenders"), &user.allowed_senders);
+        found.insert(user.name.clone(), findings.spec(allowed)?);
+    }
+    Some(found)
+}
+
+/// Sender patterns: `<>`, mailboxes, and domains as in routes. Compared without regard to case, so rendered in lower case.
+fn senders(at: &At<'_>, field: &str, texts: &[String]) -> Result<Vec<String>, Problem> {
+    let pattern = |text: &String| {
+        if text == "<>" {
+            return Ok(text.clone());
+        }
+        let Some((local_part, domain)) = text.rsplit_once('@') else {
+            return Ok(domains(at, field, std::slice::from_ref(text))?.remove(0));
+        };
+        if local_part.is_empty()
+            || domain.starts_with('*')
+            || domains(at, field, &[domain.to_owned()]).is_err()
+        {
+            let what = format!("{text:?} is none of app@example.com, example.com, *.example.com and <>");
+            return Err(at.invalid(field, what));
+        }
+        Ok(text.to_lowercase())
+    };
+    texts.iter().map(pattern).collect()
 }
 
 fn cidrs(at: &At<'_>, field: &str, texts: &[String]) -> Result<Vec<IpNet>, Problem> {

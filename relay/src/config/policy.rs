@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use postroad_crds::relay_config::{self as rendered, RelayConfig, Sensitive};
+use postroad_crds::relay_config::{self as rendered, RelayConfig};
 pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
 use postroad_crds::reply_rule::ReplyRule;
 use rustls::crypto::CryptoProvider;
@@ -18,8 +18,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use smtp_protocol::{AccessToken, Credentials, PlainCredentials};
 
+use crate::credentials::{Passwords, PoolSecret, Users};
 use crate::domain_pattern::DomainPattern;
 use crate::queue::schedule::RetryPolicy;
+use crate::sender_pattern::Senders;
 
 /// Why a RelayConfig does not compile. The first field says where, in the words of the RelayPool or Upstream.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,8 @@ pub struct Policy {
     pub listeners: Vec<Listener>,
     /// Who may relay.
     pub identities: Vec<Identity>,
+    /// What holds for the passwords of all of them.
+    pub passwords: Passwords,
     /// Which upstream takes which message; the first match wins.
     pub routes: Vec<CompiledRoute>,
     /// The upstreams that routes name.
@@ -107,6 +111,10 @@ pub struct Identity {
     pub name: Arc<str>,
     /// How it recognises a client.
     pub recognition: Recognition,
+    /// From which addresses its clients may send.
+    pub senders: Senders,
+    /// For users whose addresses differ: theirs.
+    pub user_senders: BTreeMap<String, Senders>,
 }
 
 /// How an identity recognises a client.
@@ -115,10 +123,25 @@ pub enum Recognition {
     /// By the address it connects from.
     Network(Vec<IpNet>),
     /// By user name and password.
-    Password(BTreeMap<String, Sensitive>),
+    Password(Users),
 }
 
 impl Identity {
+    /// The users of a password rule.
+    #[must_use]
+    pub fn users(&self) -> Option<&Users> {
+        match &self.recognition {
+            Recognition::Password(users) => Some(users),
+            Recognition::Network(_) => None,
+        }
+    }
+
+    /// From which addresses this user of it may send; without a user, its clients.
+    #[must_use]
+    pub fn senders_of(&self, username: Option<&str>) -> &Senders {
+        username.and_then(|user| self.user_senders.get(user)).unwrap_or(&self.senders)
+    }
+
     /// Whether this is a network rule that contains `address`.
     #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
@@ -216,12 +239,15 @@ impl Policy {
                 Ok((upstream.name.clone(), Arc::new(compile_upstream(upstream, &config.hostname)?)))
             })
             .collect::<Result<BTreeMap<_, _>, PolicyError>>()?;
+        let identities =
+            config.identities.iter().map(compile_identity).collect::<Result<Vec<_>, PolicyError>>()?;
         Ok(Self {
             pool: config.pool.to_string(),
             replicas: config.replicas,
             hostname: config.hostname.clone(),
             listeners: listeners(config, certificate.as_ref())?,
-            identities: config.identities.iter().map(compile_identity).collect(),
+            passwords: Passwords::of(identities.iter().filter_map(Identity::users), pool_secret(config)),
+            identities,
             routes: routes(config, &upstreams)?,
             upstreams,
             retry: RetryPolicy {
@@ -270,12 +296,33 @@ fn listeners(config: &RelayConfig, certificate: Option<&Certificate>) -> Result<
     config.listeners.iter().map(compile).collect()
 }
 
-fn compile_identity(identity: &rendered::Identity) -> Identity {
-    let recognition = match &identity.kind {
-        rendered::IdentityKind::Network { cidrs } => Recognition::Network(cidrs.clone()),
-        rendered::IdentityKind::Password { users } => Recognition::Password(users.clone()),
+fn compile_identity(identity: &rendered::Identity) -> Result<Identity, PolicyError> {
+    let place = || format!("identity {:?}", identity.name);
+    let senders = |texts: &[String]| Senders::parse(texts).map_err(|error| invalid(place(), error));
+    let (recognition, user_senders) = match &identity.kind {
+        rendered::IdentityKind::Network { cidrs } => (Recognition::Network(cidrs.clone()), BTreeMap::new()),
+        rendered::IdentityKind::Password { users, user_senders } => {
+            let users = Users::read(users).map_err(|(user, error)| {
+                invalid(place(), format!("the password of user {user:?} {error}"))
+            })?;
+            let theirs = user_senders.iter().map(|(user, texts)| Ok((user.clone(), senders(texts)?)));
+            (Recognition::Password(users), theirs.collect::<Result<_, PolicyError>>()?)
+        }
     };
-    Identity { name: identity.name.as_str().into(), recognition }
+    let senders = senders(&identity.allowed_senders)?;
+    Ok(Identity { name: identity.name.as_str().into(), recognition, senders, user_senders })
+}
+
+/// Made of the configuration's own secrets, which all relays of the pool have and nobody else.
+fn pool_secret(config: &RelayConfig) -> PoolSecret {
+    let key = config.certificate.iter().map(|certificate| certificate.private_key_pem.0.as_str());
+    let passwords = config.identities.iter().flat_map(|identity| match &identity.kind {
+        rendered::IdentityKind::Password { users, .. } => {
+            users.values().map(|value| value.0.as_str()).collect()
+        }
+        rendered::IdentityKind::Network { .. } => Vec::new(),
+    });
+    PoolSecret::of(key.chain(passwords))
 }
 
 fn routes(

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use smtp_protocol::Reply;
+use smtp_protocol::{Reply, ReversePath};
 
 use super::refusal::{Reason, Refusal};
-use crate::config::{Authentication, Listener, ListenerTls, Policy};
+use crate::config::{Authentication, Identity, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::routing;
 
@@ -30,30 +30,55 @@ pub struct AuthenticatedUser {
     pub username: String,
 }
 
-/// The identity that lets this client begin a mail transaction, or the reply that refuses it.
+/// The identity that lets this client begin a mail transaction with this reverse-path, or the reply that refuses it.
 ///
 /// # Errors
 /// 530 where AUTH would help and is offered, 550 otherwise.
-pub fn mail(policy: &Policy, listener: &Listener, client: &Client) -> Result<Arc<str>, Refusal> {
+pub fn mail(
+    policy: &Policy,
+    listener: &Listener,
+    client: &Client,
+    reverse_path: &ReversePath,
+) -> Result<Arc<str>, Refusal> {
+    let username = client.user.as_ref().map(|user| user.username.as_str());
+    let identities = identify(policy, listener, client)?;
+    let permitted = identities.iter().find(|identity| identity.senders_of(username).permit(reverse_path));
+    match (permitted, identities.first()) {
+        (Some(identity), _) => Ok(identity.name.clone()),
+        (None, Some(first)) => Err(sender_not_permitted(policy, &first.name, username, reverse_path)),
+        (None, None) => Err(unidentified(policy, listener, client)),
+    }
+}
+
+/// The identities that recognise this client, possibly none.
+fn identify<'a>(
+    policy: &'a Policy,
+    listener: &Listener,
+    client: &Client,
+) -> Result<Vec<&'a Identity>, Refusal> {
     if let Some(user) = &client.user {
-        return if credentials::still_known(policy, &user.identity, &user.username) {
-            Ok(user.identity.clone())
-        } else {
-            Err(Refusal::new(
-                Reason::UsersChanged,
-                530,
-                (5, 7, 0),
-                format!("authenticate again: the users of RelayPool {} changed", policy.pool),
-            ))
-        };
+        if !credentials::still_known(policy, &user.identity, &user.username) {
+            let text = format!("authenticate again: the users of RelayPool {} changed", policy.pool);
+            return Err(Refusal::new(Reason::UsersChanged, 530, (5, 7, 0), text));
+        }
+        return Ok(policy.identities.iter().filter(|identity| identity.name == user.identity).collect());
     }
     if listener.authentication == Authentication::Required {
         return Err(Refusal::new(Reason::AuthenticationRequired, 530, (5, 7, 0), "authentication required"));
     }
-    if let Some(identity) = policy.identities.iter().find(|identity| identity.admits(client.address)) {
-        return Ok(identity.name.clone());
-    }
-    Err(unidentified(policy, listener, client))
+    Ok(policy.identities.iter().filter(|identity| identity.admits(client.address)).collect())
+}
+
+fn sender_not_permitted(
+    policy: &Policy,
+    identity: &str,
+    username: Option<&str>,
+    reverse_path: &ReversePath,
+) -> Refusal {
+    let who = username.map_or_else(|| format!("identity {identity}"), |user| format!("user {user}"));
+    let sender = if reverse_path.as_str().is_empty() { "<>" } else { reverse_path.as_str() };
+    let text = format!("sender {sender} not permitted for {who} (RelayPool {})", policy.pool);
+    Refusal::new(Reason::Sender, 550, (5, 7, 1), text)
 }
 
 fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Refusal {

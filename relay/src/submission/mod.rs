@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Listener, Policy};
+use crate::credentials::Verifier;
 use crate::limits::ConnectionLimits;
 use crate::listen;
 use crate::message::{DeliveryState, Envelope};
@@ -58,6 +59,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Connections open now.
     pub limits: ConnectionLimits,
+    /// Verifies passwords.
+    pub verifier: Arc<Verifier>,
     /// The running sessions, to be waited for.
     pub sessions: TaskTracker,
 }

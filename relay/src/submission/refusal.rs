@@ -11,6 +11,8 @@ pub enum Reason {
     Identity,
     /// The user that authenticated is not in the policy any more.
     UsersChanged,
+    /// The client's address failed AUTH too often.
+    Throttled,
     /// The identity or user may not send from this address.
     Sender,
     /// No route takes the recipient.
@@ -23,10 +25,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AuthenticationRequired,
         Self::Identity,
         Self::UsersChanged,
+        Self::Throttled,
         Self::Sender,
         Self::Route,
         Self::Loop,
@@ -40,6 +43,7 @@ impl Reason {
             Self::AuthenticationRequired => "authentication-required",
             Self::Identity => "identity",
             Self::UsersChanged => "users-changed",
+            Self::Throttled => "throttled",
             Self::Sender => "sender",
             Self::Route => "route",
             Self::Loop => "loop",

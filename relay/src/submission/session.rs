@@ -9,14 +9,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use smtp_protocol::{
-    AuthOffer, Body, Event, ForwardPath, PlainCredentials, Reply, ReversePath, ServerConfig, ServerSession,
-    TlsOffer,
+    AuthOffer, Body, EnvelopeId, Event, ForwardPath, Mechanism, Notify, OriginalRecipient, PlainCredentials,
+    Reply, Return, ReversePath, ServerConfig, ServerSession, TlsOffer,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::authorize::{self, AuthenticatedUser, Client};
 use super::header_section::{HeaderRules, HeaderSection};
@@ -27,7 +29,7 @@ use super::{Accepted, Context};
 use crate::config::{Authentication, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
-use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
+use crate::message::{self, DeliveryState, Envelope, MessageId, Recipient, Ret, Timestamp};
 use crate::metrics;
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
@@ -121,6 +123,13 @@ fn server_config(policy: &Policy, listener: &Listener) -> ServerConfig {
             Authentication::Optional => AuthOffer::Optional,
             Authentication::Required => AuthOffer::Required,
         },
+        mechanisms: if policy.passwords.scram {
+            Mechanism::ALL.to_vec()
+        } else {
+            vec![Mechanism::Plain, Mechanism::Login]
+        },
+        smtputf8: true,
+        dsn: true,
         ..ServerConfig::default()
     }
 }
@@ -139,10 +148,19 @@ struct Connection {
 /// What has been agreed to since MAIL.
 struct Transaction {
     identity: Arc<str>,
-    reverse_path: ReversePath,
+    mail: Mail,
     recipients: Vec<Recipient>,
     eight_bit: bool,
     content: Option<Content>,
+}
+
+/// What MAIL said.
+struct Mail {
+    reverse_path: ReversePath,
+    body: Body,
+    smtp_utf8: bool,
+    ret: Option<Return>,
+    envelope_id: Option<EnvelopeId>,
 }
 
 /// The content on its way into the spool.
@@ -233,19 +251,20 @@ impl Connection {
                 Event::StartTls => return Next::StartTls,
                 Event::Closed => return Next::Close,
                 Event::Authenticate(credentials) => {
-                    let reply = self.authenticate(&credentials);
+                    let reply = self.authenticate(&credentials).await;
                     self.session.respond(reply);
                 }
-                // SCRAM is not among the mechanisms offered.
-                Event::LookUpKeys { .. } | Event::Proof { .. } => {
-                    self.session.respond(smtp_protocol::auth::authentication_failed());
-                }
-                Event::Mail { reverse_path, body, .. } => {
-                    let reply = self.mail(reverse_path, body);
+                Event::LookUpKeys { username } => self.provide_keys(&username).await,
+                Event::Proof { username, proven } => {
+                    let reply = self.proof(&username, proven);
                     self.session.respond(reply);
                 }
-                Event::Recipient { forward_path, .. } => {
-                    let reply = self.recipient(&forward_path);
+                Event::Mail { reverse_path, size: _, body, smtputf8: smtp_utf8, ret, envelope_id } => {
+                    let reply = self.mail(Mail { reverse_path, body, smtp_utf8, ret, envelope_id });
+                    self.session.respond(reply);
+                }
+                Event::Recipient { forward_path, notify, original_recipient } => {
+                    let reply = self.recipient(&forward_path, notify, original_recipient.as_ref());
                     self.session.respond(reply);
                 }
                 Event::Data => {
@@ -263,25 +282,59 @@ impl Connection {
         Next::Read
     }
 
-    fn authenticate(&mut self, offered: &PlainCredentials) -> Reply {
-        let policy = self.context.policy.borrow().clone();
-        match credentials::verify(&policy, offered) {
-            Some(identity) => {
-                self.user = Some(AuthenticatedUser { identity, username: offered.username().to_owned() });
-                Reply::new(235, (2, 7, 0), "authentication succeeded")
-            }
-            None => {
-                self.context.metrics.authentication_failures.inc();
-                tracing::warn!(client = %self.client, listener = self.listener.name, pool = policy.pool, "authentication failed");
-                smtp_protocol::auth::authentication_failed()
-            }
+    async fn authenticate(&mut self, offered: &PlainCredentials) -> Reply {
+        if let Some(refusal) = self.must_wait() {
+            return self.refused(refusal);
         }
+        let policy = self.context.policy.borrow().clone();
+        let identity = self.context.verifier.verify(&policy, offered).await;
+        self.authenticated(&policy, offered.username(), identity)
     }
 
-    fn mail(&mut self, reverse_path: ReversePath, body: Body) -> Reply {
+    async fn provide_keys(&mut self, username: &str) {
+        if let Some(refusal) = self.must_wait() {
+            let reply = self.refused(refusal);
+            return self.session.respond(reply);
+        }
+        let policy = self.context.policy.borrow().clone();
+        let keys = self.context.verifier.scram_keys(&policy, username).await;
+        let nonce = STANDARD.encode(rand::random::<[u8; 24]>());
+        self.session.provide_keys(keys, &nonce);
+    }
+
+    fn proof(&mut self, username: &str, proven: bool) -> Reply {
+        let policy = self.context.policy.borrow().clone();
+        let identity = credentials::identity_of(&policy, username).filter(|_| proven);
+        self.authenticated(&policy, username, identity)
+    }
+
+    /// The outcome of any AUTH.
+    fn authenticated(&mut self, policy: &Policy, username: &str, identity: Option<Arc<str>>) -> Reply {
+        let Some(identity) = identity else {
+            self.context.verifier.failed(self.client, Instant::now());
+            self.context.metrics.authentication_failures.inc();
+            tracing::warn!(client = %self.client, listener = self.listener.name, pool = policy.pool, "authentication failed");
+            return smtp_protocol::auth::authentication_failed();
+        };
+        self.user = Some(AuthenticatedUser { identity, username: username.to_owned() });
+        Reply::new(235, (2, 7, 0), "authentication succeeded")
+    }
+
+    /// This address has failed so often that no password of its is looked at now.
+    fn must_wait(&self) -> Option<Refusal> {
+        let wait = self.context.verifier.wait(self.client, Instant::now())?;
+        let text = format!(
+            "too many failed authentications from {}, try again in {} seconds",
+            self.client,
+            wait.as_secs() + 1
+        );
+        Some(Refusal::new(Reason::Throttled, 454, (4, 7, 0), text))
+    }
+
+    fn mail(&mut self, mail: Mail) -> Reply {
         let policy = self.context.policy.borrow().clone();
         let client = Client { address: self.client, user: self.user.clone(), tls: self.session.is_tls() };
-        let identity = match authorize::mail(&policy, &self.listener, &client) {
+        let identity = match authorize::mail(&policy, &self.listener, &client, &mail.reverse_path) {
             Ok(identity) => identity,
             Err(refusal) => return self.refused(refusal),
         };
@@ -290,9 +343,9 @@ impl Connection {
         }
         self.transaction = Some(Transaction {
             identity,
-            reverse_path,
+            eight_bit: mail.body == Body::EightBitMime,
+            mail,
             recipients: Vec::new(),
-            eight_bit: body == Body::EightBitMime,
             content: None,
         });
         Reply::new(250, (2, 1, 0), "sender ok")
@@ -313,17 +366,30 @@ impl Connection {
         }
     }
 
-    fn recipient(&mut self, forward_path: &ForwardPath) -> Reply {
+    fn recipient(
+        &mut self,
+        forward_path: &ForwardPath,
+        notify: Option<Notify>,
+        original: Option<&OriginalRecipient>,
+    ) -> Reply {
         let policy = self.context.policy.borrow().clone();
         let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
-        let recipient = match forward_path.mailbox() {
+        let address = match forward_path.mailbox() {
             Some(mailbox) => mailbox.as_str().to_owned(),
             // RFC 5321 §4.1.1.3: <Postmaster> without a domain is this host's.
             None => format!("{}@{}", forward_path.local_part(), policy.hostname),
         };
-        match authorize::recipient(&policy, transaction.reverse_path.as_str(), &recipient) {
+        match authorize::recipient(&policy, transaction.mail.reverse_path.as_str(), &address) {
             Ok(()) => {
-                transaction.recipients.push(recipient.into());
+                transaction.recipients.push(Recipient {
+                    address,
+                    notify: notify.map(|Notify { success, failure, delay }| message::Notify {
+                        success,
+                        failure,
+                        delay,
+                    }),
+                    original: original.map(ToString::to_string),
+                });
                 authorize::recipient_accepted()
             }
             Err(refusal) => self.refused(refusal),
@@ -341,7 +407,7 @@ impl Connection {
             hostname: &policy.hostname,
             id,
             esmtp: self.session.is_esmtp(),
-            smtp_utf8: false,
+            smtp_utf8: self.transaction.as_ref().is_some_and(|transaction| transaction.mail.smtp_utf8),
             tls: self.tls,
             authenticated: self.user.is_some(),
             now,
@@ -379,12 +445,15 @@ impl Connection {
         }
         let envelope = Envelope {
             id: content.id,
-            reverse_path: transaction.reverse_path.as_str().to_owned(),
+            reverse_path: transaction.mail.reverse_path.as_str().to_owned(),
             recipients: transaction.recipients,
             eight_bit: transaction.eight_bit,
-            smtp_utf8: false,
-            ret: None,
-            envelope_id: None,
+            smtp_utf8: transaction.mail.smtp_utf8,
+            ret: transaction.mail.ret.map(|ret| match ret {
+                Return::Full => Ret::Full,
+                Return::Headers => Ret::Hdrs,
+            }),
+            envelope_id: transaction.mail.envelope_id.map(|id| id.to_string()),
             size: content.draft.size(),
             accepted_at: content.accepted_at,
             identity: Some(transaction.identity.to_string()),

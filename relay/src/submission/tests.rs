@@ -51,6 +51,7 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         metrics: Arc::new(Metrics::new()),
         shutdown,
         limits: ConnectionLimits::default(),
+        verifier: Arc::default(),
         sessions: TaskTracker::new(),
     });
     let bound = listeners.bind(&policy).await.unwrap();
