@@ -66,8 +66,10 @@ impl Seen {
             Event::LookUpKeys { .. } => None,
             // Said of every proof: that a failed one gets 535 all the same is the session's to see to.
             Event::Proof { .. } => Some(Reply::new(235, (2, 7, 0), "Authentication successful")),
-            Event::Mail { reverse_path, .. } => Some(verdict(reverse_path.mailbox(), "sender")),
-            Event::Recipient { forward_path, .. } => Some(verdict(forward_path.mailbox(), "recipient")),
+            Event::Mail { reverse_path, .. } => Some(verdict(reverse_path.mailbox(), "sender", (5, 7, 1))),
+            Event::Recipient { forward_path, .. } => {
+                Some(verdict(forward_path.mailbox(), "recipient", (5, 4, 4)))
+            }
             Event::Data => Some(Reply::bare(354, "Start mail input; end with <CRLF>.<CRLF>")),
             Event::EndOfContent => Some(self.keep()),
             Event::StartTls | Event::Content(_) | Event::Abort | Event::Closed => None,
@@ -86,9 +88,9 @@ impl Seen {
 }
 
 /// Mailboxes beginning with `refused` and `later` are refused for good and for now, `busy` closes the session.
-fn verdict(mailbox: Option<&Mailbox>, what: &str) -> Reply {
+fn verdict(mailbox: Option<&Mailbox>, what: &str, refused: (u8, u16, u16)) -> Reply {
     match mailbox.map_or("", Mailbox::local_part) {
-        "refused" => Reply::new(550, (5, 7, 1), format!("No such {what}")),
+        "refused" => Reply::new(550, refused, format!("No such {what}")),
         "later" => Reply::new(451, (4, 7, 1), format!("Not this {what} now")),
         "busy" => Reply::new(421, (4, 3, 2), "Busy"),
         _ => Reply::new(250, (2, 1, 0), format!("{what} OK")),

@@ -79,7 +79,7 @@ transcripts! { server, super::run_server:
     a_uucp_bang_is_one_local_part
     an_empty_line_is_no_command
     an_empty_message_is_accepted
-    an_http_request_is_no_command
+    an_http_request_ends_the_session
     an_ideographic_full_stop_is_no_dot
     an_internationalised_recipient_needs_smtputf8
     an_internationalised_sender_needs_smtputf8
@@ -176,6 +176,7 @@ transcripts! { server, super::run_server:
     starttls_with_pipelined_commands_is_injection
     text_behind_a_path_needs_a_space
     the_driver_may_close_by_421
+    the_driver_may_refuse_for_now
     the_null_path_is_no_recipient
     the_null_reverse_path_is_accepted
     timeout_is_announced
