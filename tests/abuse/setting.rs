@@ -1,6 +1,7 @@
 //! A relay with a listener of each kind, and the fake upstream behind it. It serves one network, one user, and two domains.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use postroad_crds::relay_config::RelayConfig;
@@ -38,6 +39,7 @@ pub struct Setting {
     pub authority: CertificateAuthority,
     pub relay: RelayProcess,
     ports: [u16; 3],
+    clients: AtomicU16,
 }
 
 impl Setting {
@@ -50,13 +52,20 @@ impl Setting {
         let ports = [(); 3].map(|()| free_port().unwrap());
         let config = config(network, ports, &upstream, &issued);
         let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
-        Self { upstream, authority, relay, ports }
+        Self { upstream, authority, relay, ports, clients: AtomicU16::new(0) }
     }
 
-    /// A connection to a listener; nothing has been read.
+    /// A connection to a listener; nothing has been read. Each comes from an address of its own, because the relay remembers
+    /// what an address has done.
     pub async fn connect(&self, port: Port) -> SmtpClient {
-        let address: SocketAddr = ([127, 0, 0, 1], self.ports[port as usize]).into();
-        let mut client = SmtpClient::connect(address).await.unwrap();
+        let [high, low] = self.clients.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        self.connect_from(Ipv4Addr::new(127, 1, high, low), port).await
+    }
+
+    /// The same from a given address.
+    pub async fn connect_from(&self, source: Ipv4Addr, port: Port) -> SmtpClient {
+        let address = ([127, 0, 0, 1], self.ports[port as usize]).into();
+        let mut client = SmtpClient::connect_from(source, address).await.unwrap();
         client.set_patience(LIMIT);
         client
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::certificates::{CertificateError, client_config};
@@ -152,7 +152,20 @@ impl SmtpClient {
     /// # Errors
     /// [`ClientError::Connection`] when the connection is refused.
     pub async fn connect(address: SocketAddr) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?)
+    }
+
+    /// The same from `source`, for servers that tell clients apart by their addresses: all of 127.0.0.0/8 is this machine.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and when `source` is not an address of this machine.
+    pub async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Result<Self, ClientError> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        Self::over(socket.connect(address).await?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, ClientError> {
         stream.set_nodelay(true)?;
         Ok(Self { stream: Some(Box::new(stream)), input: BytesMut::new(), patience: PATIENCE })
     }
