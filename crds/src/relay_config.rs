@@ -191,6 +191,9 @@ pub struct Upstream {
     pub destination: Destination,
     /// How many sessions, and how long each lives.
     pub connections: Connections,
+    /// Bounds on what it is given by the whole pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rate>,
     /// What its negative replies mean, the first match wins; what none matches is taken as RFC 5321 says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replies: Vec<ReplyRule>,
@@ -291,15 +294,42 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// The sessions that the relay with this ordinal may have open at once out of `maximum` over `replicas` relays.
-    /// The shares of all ordinals below `replicas` add up to `maximum`; an ordinal beyond them has none.
+    /// The sessions that the relay with this ordinal may have open at once: see [`share`].
     #[must_use]
     pub fn share(&self, ordinal: u32, replicas: u32) -> u32 {
-        if ordinal >= replicas {
-            return 0;
-        }
-        self.maximum / replicas + u32::from(ordinal < self.maximum % replicas)
+        share(self.maximum, ordinal, replicas)
     }
+}
+
+/// A bound on what an upstream is given in every span of `per_seconds`, however it is laid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// At most so many by the whole pool; each relay takes its [`share`].
+    pub limit: u32,
+    /// What is counted.
+    pub unit: RateUnit,
+    /// The length of the span.
+    pub per_seconds: u32,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RateUnit {
+    /// Mail transactions.
+    Messages,
+    /// Their recipients.
+    Recipients,
+}
+
+/// What the relay with this ordinal may use out of `maximum` over `replicas` relays. The shares of all ordinals below
+/// `replicas` add up to `maximum`; an ordinal beyond them has none.
+#[must_use]
+pub fn share(maximum: u32, ordinal: u32, replicas: u32) -> u32 {
+    if ordinal >= replicas {
+        return 0;
+    }
+    maximum / replicas + u32::from(ordinal < maximum % replicas)
 }
 
 /// How long and how often delivery is tried.

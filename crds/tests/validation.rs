@@ -146,3 +146,11 @@ fn a_reply_rule_says_what_it_matches_and_how_long_to_park() {
     check_upstream("smarthost:", &with("{code: 450, outcome: Park}"), "needs afterSeconds");
     check_upstream("smarthost:", &with("{command: EHLO, code: 554, outcome: Refuse}"), "before MAIL");
 }
+
+#[test]
+fn a_rate_counts_one_thing() {
+    let with = |rate: &str| format!("rates: [{rate}]\n  smarthost:");
+    check_upstream("smarthost:", &with("{recipients: 14, perSeconds: 1}"), "");
+    check_upstream("smarthost:", &with("{perSeconds: 1}"), "exactly one of them");
+    check_upstream("smarthost:", &with("{recipients: 1, messages: 1, perSeconds: 1}"), "exactly one of them");
+}

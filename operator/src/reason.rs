@@ -20,6 +20,8 @@ pub enum Reason {
     InvalidSpec,
     /// An upstream allows fewer sessions than the pool has relays.
     ConnectionBudgetTooSmall,
+    /// An upstream's rate is smaller than the pool's number of relays.
+    RateBudgetTooSmall,
     /// A route names an Upstream that does not exist.
     UpstreamNotFound,
     /// A route names an Upstream whose spec cannot be used.
@@ -55,6 +57,7 @@ impl Reason {
             Self::Ready => "Ready",
             Self::InvalidSpec => "InvalidSpec",
             Self::ConnectionBudgetTooSmall => "ConnectionBudgetTooSmall",
+            Self::RateBudgetTooSmall => "RateBudgetTooSmall",
             Self::UpstreamNotFound => "UpstreamNotFound",
             Self::UpstreamInvalid => "UpstreamInvalid",
             Self::SecretNotFound => "SecretNotFound",

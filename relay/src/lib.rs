@@ -7,6 +7,7 @@
 //! The binary is a thin shell around this library; nothing here is a global, everything is passed in.
 
 pub mod admin;
+pub mod budget;
 pub mod config;
 pub mod credentials;
 pub mod delivery;

@@ -77,6 +77,8 @@ pub struct Metrics {
     pub sessions_share: Family<UpstreamLabel, Gauge>,
     /// Whether the last attempt to reach the upstream succeeded.
     pub upstream_up: Family<UpstreamLabel, Gauge>,
+    /// How much of the upstream's fullest rate is used.
+    pub budget_used_percent: Family<UpstreamLabel, Gauge>,
     /// Replies that asked to leave the upstream alone.
     pub upstream_holds: Family<UpstreamLabel, Counter>,
     /// Configurations put in force.
@@ -126,6 +128,7 @@ impl Metrics {
             sessions_open: Family::default(),
             sessions_share: Family::default(),
             upstream_up: Family::default(),
+            budget_used_percent: Family::default(),
             upstream_holds: Family::default(),
             configurations_applied: Counter::default(),
             configurations_refused: Counter::default(),
@@ -221,6 +224,11 @@ impl Metrics {
             self.sessions_share.clone(),
         );
         r.register(
+            "budget_used_percent",
+            "How much of this relay's share of the upstream's fullest rate is used; looked at every 30 seconds",
+            self.budget_used_percent.clone(),
+        );
+        r.register(
             "upstream_holds",
             "Transactions in which a reply asked to leave the upstream alone: a rate, a quota, rejected credentials",
             self.upstream_holds.clone(),
@@ -281,7 +289,12 @@ mod tests {
         ] {
             drop(family.get_or_create(&label));
         }
-        for family in [&metrics.sessions_open, &metrics.sessions_share, &metrics.upstream_up] {
+        for family in [
+            &metrics.sessions_open,
+            &metrics.sessions_share,
+            &metrics.upstream_up,
+            &metrics.budget_used_percent,
+        ] {
             drop(family.get_or_create(&label));
         }
         for reason in Reason::ALL {

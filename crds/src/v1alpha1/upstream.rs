@@ -71,6 +71,12 @@ pub struct UpstreamSpec {
     /// How many sessions are kept and how long each lives.
     #[serde(default)]
     pub connections: Connections,
+    /// How much the service takes, for example 14 recipients a second and 50,000 a day. Each bound holds in every span of its
+    /// length, wherever that begins, also over restarts. They hold for one RelayPool, all its relays together; each takes an equal
+    /// share, so a bound is at least the pool's number of replicas. Mail beyond them waits and is not charged with an attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub rates: Vec<Rate>,
     /// What negative replies of this service mean where that is not what RFC 5321 says. The first match wins; the rules of
     /// `provider` follow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -205,6 +211,28 @@ pub struct Connections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86_400))]
     pub maximum_age_seconds: Option<i32>,
+}
+
+/// A bound on what an upstream is given.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("has(self.messages) != has(self.recipients)")
+        .message("a rate counts messages or recipients: set exactly one of them")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// At most so many messages. Exactly one of `messages` and `recipients` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub messages: Option<i32>,
+    /// At most so many recipients, as most daily quotas count. A message with more than a relay's share of them travels in
+    /// several transactions. Exactly one of `messages` and `recipients` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub recipients: Option<i32>,
+    /// In every span of so many seconds: 1, 60, 3600 or 86400, say.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub per_seconds: i32,
 }
 
 /// What the operator observed of an Upstream.

@@ -410,7 +410,10 @@ fn upstreams(
         };
         match upstream::validate(name, found, &references.secrets) {
             Ok(upstream) => {
-                findings.spec(budget(at, name, upstream.connections.maximum, pool.spec.replicas));
+                findings.spec(connection_budget(at, name, upstream.connections.maximum, pool.spec.replicas));
+                for rate in &upstream.rates {
+                    findings.spec(rate_budget(at, name, rate, pool.spec.replicas));
+                }
                 valid.push(upstream);
             }
             Err(found) => {
@@ -424,7 +427,7 @@ fn upstreams(
 }
 
 /// Every relay needs a session of its own.
-fn budget(at: &At<'_>, upstream: &str, maximum: u32, replicas: i32) -> Result<(), Problem> {
+fn connection_budget(at: &At<'_>, upstream: &str, maximum: u32, replicas: i32) -> Result<(), Problem> {
     if i64::from(maximum) >= i64::from(replicas) {
         return Ok(());
     }
@@ -434,6 +437,19 @@ fn budget(at: &At<'_>, upstream: &str, maximum: u32, replicas: i32) -> Result<()
         at.pool
     );
     Err(Problem::new(Reason::ConnectionBudgetTooSmall, message))
+}
+
+/// A relay without a share of a rate could never send.
+fn rate_budget(at: &At<'_>, upstream: &str, rate: &relay::Rate, replicas: i32) -> Result<(), Problem> {
+    if i64::from(rate.limit) >= i64::from(replicas) {
+        return Ok(());
+    }
+    let message = format!(
+        "RelayPool {}: spec.replicas is {replicas}, but Upstream {upstream} allows {} in {} s (spec.rates) over all relays \
+         and each relay needs a share: lower the replicas, or write the rate over a longer time",
+        at.pool, rate.limit, rate.per_seconds
+    );
+    Err(Problem::new(Reason::RateBudgetTooSmall, message))
 }
 
 fn storage(at: &At<'_>, spec: &Queue) -> Result<(ValidatedStorage, u64), Problem> {

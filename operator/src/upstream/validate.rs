@@ -5,7 +5,7 @@ use postroad_crds::provider::{Preset, Provider};
 use postroad_crds::relay_config as relay;
 use postroad_crds::reply_rule::{ReplyOutcome, ReplyRule};
 use postroad_crds::v1alpha1::{
-    Connections, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
+    Connections, Rate, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
 };
 
 use crate::reason::{Findings, Problem, Reason};
@@ -29,6 +29,7 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
     let preset = upstream.spec.provider.map(Provider::preset);
     let preset = preset.as_ref();
     let connections = findings.spec(connections(name, &upstream.spec.connections, preset));
+    let rates = findings.spec(upstream.spec.rates.iter().map(|spec| rate(name, spec)).collect());
     let replies = findings.spec(replies(name, &upstream.spec.replies, preset));
     let destination = match (&upstream.spec.smarthost, &upstream.spec.sandbox) {
         (Some(host), None) => {
@@ -39,9 +40,9 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
             .map(|keep_messages| relay::Destination::Sandbox(relay::Sandbox { keep_messages })),
         _ => findings.spec(Err(invalid(name, "", "set exactly one of smarthost and sandbox"))),
     };
-    match (destination, connections, replies) {
-        (Some(destination), Some(connections), Some(replies)) if findings.is_empty() => {
-            Ok(relay::Upstream { name: name.to_owned(), destination, connections, replies })
+    match (destination, connections, rates, replies) {
+        (Some(destination), Some(connections), Some(rates), Some(replies)) if findings.is_empty() => {
+            Ok(relay::Upstream { name: name.to_owned(), destination, connections, rates, replies })
         }
         _ => Err(findings),
     }
@@ -161,6 +162,22 @@ fn connections(
     })
 }
 
+fn rate(name: &str, spec: &Rate) -> Result<relay::Rate, Problem> {
+    let (limit, unit) = match (spec.messages, spec.recipients) {
+        (Some(messages), None) => (messages, relay::RateUnit::Messages),
+        (None, Some(recipients)) => (recipients, relay::RateUnit::Recipients),
+        _ => {
+            return Err(invalid(
+                name,
+                ".rates",
+                "a rate counts messages or recipients: set exactly one of them",
+            ));
+        }
+    };
+    let per_seconds = count(name, "rates.perSeconds", spec.per_seconds)?;
+    Ok(relay::Rate { limit: count(name, "rates", limit)?, unit, per_seconds })
+}
+
 /// The Upstream's own rules before those of its provider.
 fn replies(name: &str, own: &[ReplyRule], preset: Option<&Preset>) -> Result<Vec<ReplyRule>, Problem> {
     for (index, rule) in own.iter().enumerate() {
@@ -252,6 +269,13 @@ mod tests {
         assert_eq!(own.replies.len(), filled.replies.len() + 1);
         let ses = "{provider: SES, smarthost: {}}";
         check(ses, &Secrets::of("mail"), Err((Reason::InvalidSpec, "email-smtp.<region>.amazonaws.com")));
+        let rates = valid("{sandbox: {}, rates: [{recipients: 14, perSeconds: 1}]}").rates;
+        assert_eq!(rates, [relay::Rate { limit: 14, unit: relay::RateUnit::Recipients, per_seconds: 1 }]);
+        check(
+            "{sandbox: {}, rates: [{perSeconds: 1}]}",
+            &Secrets::of("mail"),
+            Err((Reason::InvalidSpec, "exactly one")),
+        );
         let useless = "{sandbox: {}, replies: [{code: 450, outcome: Park}]}";
         check(useless, &Secrets::of("mail"), Err((Reason::InvalidSpec, "needs afterSeconds")));
     }

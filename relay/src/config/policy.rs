@@ -173,6 +173,8 @@ pub struct UpstreamPolicy {
     pub destination: Destination,
     /// Sessions and their lives.
     pub connections: rendered::Connections,
+    /// Bounds on what the whole pool gives it.
+    pub rates: Vec<rendered::Rate>,
     /// What its negative replies mean; the first match wins.
     pub replies: Vec<ReplyRule>,
     /// What it was compiled from: equal sources make equal sessions.
@@ -364,6 +366,7 @@ fn compile_upstream(upstream: &rendered::Upstream, ehlo_name: &str) -> Result<Up
         ehlo_name: ehlo_name.to_owned(),
         destination,
         connections: upstream.connections.clone(),
+        rates: upstream.rates.clone(),
         replies: upstream.replies.clone(),
         source: upstream.clone(),
     })

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::budget::{Budget, Clock, Rate, Refusal, Saved};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
 
@@ -21,6 +22,8 @@ pub(super) enum Action {
     Assign(SessionId, Job),
     /// Open a session and name it by [`Lane::opening`].
     Open,
+    /// Plan the job's recipients anew: they are more than one transaction may have.
+    Replan(Job),
     /// Take no more jobs to the session and let it say QUIT.
     Retire(SessionId),
 }
@@ -39,6 +42,8 @@ struct Held {
     state: SessionState,
     /// Made for a configuration that is no longer in force.
     stale: bool,
+    /// Recipients of the job it is busy with.
+    spent: u64,
 }
 
 /// Whether the upstream may be given anything: a breaker. While `failures` is not 0 it is half open at best: when its time has
@@ -61,11 +66,16 @@ pub(super) struct Lane {
     ready: VecDeque<Job>,
     sessions: BTreeMap<SessionId, Held>,
     gate: Gate,
+    budget: Budget,
+    /// A window of the budget has no room before this.
+    full_until: Option<Instant>,
+    clock: Clock,
 }
 
 impl Lane {
-    pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize) -> Self {
-        Self { upstream, share, ready: VecDeque::new(), sessions: BTreeMap::new(), gate: Gate::default() }
+    pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize, budget: Budget, clock: Clock) -> Self {
+        let (ready, sessions) = (VecDeque::new(), BTreeMap::new());
+        Self { upstream, share, ready, sessions, gate: Gate::default(), budget, full_until: None, clock }
     }
 
     pub(super) fn upstream(&self) -> &Arc<UpstreamPolicy> {
@@ -74,13 +84,44 @@ impl Lane {
 
     /// Puts another configuration in force. Sessions that it would have made differently are retired when they are idle,
     /// and the gate opens, because what kept it closed may have been mended.
-    pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize) {
+    pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize, rates: &[Rate]) {
         if !self.upstream.same_sessions(&upstream) {
             self.gate = Gate::default();
             self.sessions.values_mut().for_each(|session| session.stale = true);
         }
+        self.budget.change(rates);
+        self.full_until = None;
         self.upstream = upstream;
         self.share = share;
+    }
+
+    /// The most recipients one job may have.
+    pub(super) fn largest_part(&self) -> usize {
+        self.budget.largest()
+    }
+
+    /// What is to be recorded of the budget before more is spent, with the amount to confirm it by.
+    pub(super) fn record(&mut self, now: Instant) -> Option<(Saved, u64)> {
+        let next = self.ready.front().map_or(0, recipients);
+        self.budget.record(next, self.clock.time(now))
+    }
+
+    /// The record is on stable storage, or could not be written (`None`).
+    pub(super) fn recorded(&mut self, covered: Option<u64>, now: Instant) {
+        match covered {
+            Some(covered) => self.budget.recorded(covered),
+            None => self.budget.not_recorded(self.clock.time(now)),
+        }
+    }
+
+    /// What is to be recorded when nothing more is spent.
+    pub(super) fn last_record(&self) -> Option<Saved> {
+        self.budget.last_record()
+    }
+
+    /// How much of the fullest window is used, in percent.
+    pub(super) fn used_percent(&self, now: Instant) -> Option<u64> {
+        self.budget.used_percent(self.clock.time(now))
     }
 
     pub(super) fn push(&mut self, job: Job) {
@@ -98,7 +139,7 @@ impl Lane {
 
     /// Removes the ready jobs for which `expired` holds, while the upstream is left alone.
     pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<Job> {
-        if self.gate.closed_until.is_none() && self.gate.failures == 0 {
+        if self.gate.closed_until.is_none() && self.gate.failures == 0 && self.full_until.is_none() {
             return Vec::new();
         }
         let (expired, kept): (Vec<_>, VecDeque<_>) = partition(std::mem::take(&mut self.ready), expired);
@@ -108,11 +149,12 @@ impl Lane {
 
     /// Why the upstream gets nothing, if so.
     pub(super) fn obstacle(&self) -> Option<&str> {
-        self.gate.reason.as_deref()
+        let full = self.full_until.map(|_| "the upstream's rates (spec.rates) are used up");
+        self.gate.reason.as_deref().or(full)
     }
 
     pub(super) fn opening(&mut self, id: SessionId) {
-        self.sessions.insert(id, Held { state: SessionState::Opening, stale: false });
+        self.sessions.insert(id, Held { state: SessionState::Opening, stale: false, spent: 0 });
     }
 
     /// The session stands. Returns whether it is the first after failures.
@@ -154,17 +196,28 @@ impl Lane {
         self.gate.reason.replace(reason.clone()).as_ref() != Some(&reason)
     }
 
-    pub(super) fn idle(&mut self, id: SessionId) {
+    /// The session has ended its job and takes another.
+    pub(super) fn idle(&mut self, id: SessionId, now: Instant) {
+        self.end_job(id, now);
         self.set(id, SessionState::Idle);
     }
 
     /// The session ends by itself and takes no more jobs.
-    pub(super) fn retiring(&mut self, id: SessionId) {
+    pub(super) fn retiring(&mut self, id: SessionId, now: Instant) {
+        self.end_job(id, now);
         self.set(id, SessionState::Retiring);
     }
 
-    pub(super) fn closed(&mut self, id: SessionId) {
+    pub(super) fn closed(&mut self, id: SessionId, now: Instant) {
+        self.end_job(id, now);
         self.sessions.remove(&id);
+    }
+
+    fn end_job(&mut self, id: SessionId, now: Instant) {
+        let spent = self.sessions.get_mut(&id).map_or(0, |held| std::mem::take(&mut held.spent));
+        if spent > 0 {
+            self.budget.outcome(spent, self.clock.time(now));
+        }
     }
 
     fn set(&mut self, id: SessionId, state: SessionState) {
@@ -185,9 +238,9 @@ impl Lane {
         self.sessions.values().any(|session| session.state == SessionState::Busy)
     }
 
-    /// When the gate opens, if jobs wait behind it.
+    /// When the gate opens or the budget has room again, if jobs wait for it.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.gate.closed_until.filter(|_| !self.ready.is_empty())
+        self.gate.closed_until.max(self.full_until).filter(|_| !self.ready.is_empty())
     }
 
     /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
@@ -201,15 +254,38 @@ impl Lane {
         if self.ready.is_empty() || self.gate.closed_until.is_some() || probing {
             return None;
         }
+        if self.full_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.full_until = None;
+        if self.ready.front().is_some_and(|job| job.recipients.len() > self.largest_part()) {
+            return self.ready.pop_front().map(Action::Replan);
+        }
         if let Some(id) = self.idle_session() {
-            let job = self.ready.pop_front()?;
-            self.set(id, SessionState::Busy);
-            return Some(Action::Assign(id, job));
+            return self.assign(id, now);
         }
         let opening = self.sessions.values().filter(|session| session.state == SessionState::Opening).count();
         // While the upstream is not known to be back, one session tries.
         let wanted = if self.gate.failures > 0 { 1 } else { self.ready.len() };
         (opening < wanted && self.sessions.len() < self.share).then_some(Action::Open)
+    }
+
+    /// Gives the next job to the session, if the budget has room for it.
+    fn assign(&mut self, id: SessionId, now: Instant) -> Option<Action> {
+        let spent = self.ready.front().map(recipients)?;
+        match self.budget.spend(spent, self.clock.time(now)) {
+            Ok(()) => {
+                let held = self.sessions.get_mut(&id)?;
+                (held.state, held.spent) = (SessionState::Busy, spent);
+                self.ready.pop_front().map(|job| Action::Assign(id, job))
+            }
+            Err(refusal) => {
+                if let Refusal::Until(time) = refusal {
+                    self.full_until = Some(self.clock.instant(time));
+                }
+                None
+            }
+        }
     }
 
     /// The time of the gate has come. What was parked starts anew; what has failed is tried by one.
@@ -234,6 +310,10 @@ impl Lane {
     fn idle_session(&self) -> Option<SessionId> {
         self.sessions.iter().rev().find(|(_, held)| held.state == SessionState::Idle).map(|(id, _)| *id)
     }
+}
+
+fn recipients(job: &Job) -> u64 {
+    job.recipients.len() as u64
 }
 
 fn partition(jobs: VecDeque<Job>, wanted: impl Fn(&Job) -> bool) -> (Vec<Job>, VecDeque<Job>) {
@@ -273,6 +353,11 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         Policy::compile(&config).unwrap().upstreams["box"].clone()
     }
 
+    fn lane(rates: &[Rate]) -> Lane {
+        let (now, wall) = (Instant::now(), crate::message::Timestamp(1_000_000));
+        Lane::new(upstream(1), 2, Budget::new(rates, None, wall), Clock::new(now, wall))
+    }
+
     fn job(number: u128) -> Job {
         Job { id: MessageId(number), recipients: Arc::from([0]), broken_sessions: 0 }
     }
@@ -283,6 +368,7 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         while let Some(action) = lane.next_action(now) {
             names.push(match action {
                 Action::Assign(session, job) => format!("job {} to {}", job.id.0, session.0),
+                Action::Replan(job) => format!("replan {}", job.id.0),
                 Action::Retire(session) => format!("retire {}", session.0),
                 Action::Open => {
                     let id = SessionId(lane.sessions.len() as u64);
@@ -296,18 +382,18 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
 
     #[test]
     fn sessions_are_opened_for_waiting_jobs_up_to_the_share() {
-        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, now) = (lane(&[]), Instant::now());
         (1..=5).for_each(|number| lane.push(job(number)));
         assert_eq!(actions(&mut lane, now), ["open 0", "open 1"]);
         lane.opened(SessionId(0));
         assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
-        lane.idle(SessionId(0));
+        lane.idle(SessionId(0), now);
         assert_eq!(actions(&mut lane, now), ["job 2 to 0"], "an open session serves the next job");
     }
 
     #[test]
     fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_intervals() {
-        let (mut lane, start) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, start) = (lane(&[]), Instant::now());
         (1..=5).for_each(|number| lane.push(job(number)));
         actions(&mut lane, start);
         assert!(lane.not_opened(SessionId(0), "refused".into(), start), "the first failure is news");
@@ -320,13 +406,35 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         assert_eq!(actions(&mut lane, later), ["job 1 to 0", "open 1"]);
     }
 
+    #[test]
+    fn a_used_up_rate_makes_jobs_wait_for_its_window() {
+        use crate::budget::Unit;
+        let rate = |limit, unit| Rate { limit, unit, per: Duration::from_secs(1) };
+        let mut lane = lane(&[rate(3, Unit::Messages), rate(8, Unit::Recipients)]);
+        let now = Instant::now() + Duration::from_secs(2);
+        (1..=5).for_each(|number| lane.push(job(number)));
+        actions(&mut lane, now);
+        lane.opened(SessionId(0));
+        for number in 1..=3 {
+            assert_eq!(actions(&mut lane, now), [format!("job {number} to 0")]);
+            lane.idle(SessionId(0), now);
+        }
+        assert!(actions(&mut lane, now).is_empty() && lane.obstacle().is_some());
+        let later = lane.wake_at().unwrap();
+        assert!(later - now > Duration::from_secs(1) && later - now < Duration::from_millis(1_020));
+        assert_eq!(actions(&mut lane, later), ["job 4 to 0"]);
+        let many = Job { recipients: (0..9).collect(), ..job(6) };
+        lane.push_front(many);
+        assert_eq!(actions(&mut lane, later)[0], "replan 6", "nine never fit into eight");
+    }
+
     fn hold(kind: HoldKind) -> Hold {
         Hold { kind, why: "not now".to_owned() }
     }
 
     #[test]
     fn a_parked_upstream_gets_nothing_until_its_time_and_then_everything() {
-        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, now) = (lane(&[]), Instant::now());
         (1..=3).for_each(|number| lane.push(job(number)));
         actions(&mut lane, now);
         lane.opened(SessionId(0));
@@ -340,7 +448,7 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
 
     #[test]
     fn an_unwell_upstream_is_tried_by_one_message_at_a_time_until_one_is_delivered() {
-        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, now) = (lane(&[]), Instant::now());
         (1..=4).for_each(|number| lane.push(job(number)));
         actions(&mut lane, now);
         lane.opened(SessionId(0));
@@ -349,43 +457,43 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         assert!(actions(&mut lane, now).is_empty());
         let first = now + FIRST_WAIT;
         assert_eq!(actions(&mut lane, first), ["job 1 to 1"], "one tries");
-        lane.idle(SessionId(1));
+        lane.idle(SessionId(1), now);
         assert!(!lane.hold(&hold(HoldKind::Tripped), first), "the same again is no news");
         assert!(actions(&mut lane, first + FIRST_WAIT).is_empty(), "the wait has doubled");
         let second = first + 2 * FIRST_WAIT;
         assert_eq!(actions(&mut lane, second), ["job 2 to 1"]);
-        lane.idle(SessionId(1));
+        lane.idle(SessionId(1), now);
         assert!(lane.delivered(), "it is well again");
         assert_eq!(actions(&mut lane, second), ["job 3 to 1", "job 4 to 0"]);
     }
 
     #[test]
     fn sessions_of_an_older_configuration_are_retired_when_they_are_idle() {
-        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, now) = (lane(&[]), Instant::now());
         (1..=2).for_each(|number| lane.push(job(number)));
         actions(&mut lane, now);
         lane.opened(SessionId(0));
         lane.opened(SessionId(1));
         assert_eq!(actions(&mut lane, now).len(), 2);
-        lane.idle(SessionId(0));
-        lane.reconfigure(upstream(2), 2);
+        lane.idle(SessionId(0), now);
+        lane.reconfigure(upstream(2), 2, &[]);
         lane.push(job(3));
         assert_eq!(actions(&mut lane, now), ["retire 0"], "no third session while the first still counts");
-        lane.closed(SessionId(0));
+        lane.closed(SessionId(0), now);
         assert_eq!(actions(&mut lane, now), ["open 1"]);
     }
 
     #[test]
     fn a_smaller_share_retires_the_surplus() {
-        let (mut lane, now) = (Lane::new(upstream(1), 2), Instant::now());
+        let (mut lane, now) = (lane(&[]), Instant::now());
         (1..=2).for_each(|number| lane.push(job(number)));
         actions(&mut lane, now);
         lane.opened(SessionId(0));
         lane.opened(SessionId(1));
         actions(&mut lane, now);
-        lane.idle(SessionId(0));
-        lane.idle(SessionId(1));
-        lane.reconfigure(upstream(1), 1);
+        lane.idle(SessionId(0), now);
+        lane.idle(SessionId(1), now);
+        lane.reconfigure(upstream(1), 1, &[]);
         assert_eq!(actions(&mut lane, now), ["retire 0"]);
     }
 }

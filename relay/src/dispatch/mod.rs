@@ -7,6 +7,7 @@
 //! A message due is planned into parts, one per upstream; each part is a job in that upstream's lane. A part's outcome is
 //! settled in the spool at once; when no part is left the message is done or due again.
 
+mod budgets;
 mod in_flight;
 mod lane;
 mod plan;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::Clock;
 use crate::config::Policy;
 use crate::delivery::{self, Fate, Hold, HoldKind, Job, OpenError, PortMemory, Report, Session, SessionId};
 use crate::message::{MessageId, Timestamp};
@@ -31,6 +33,7 @@ use crate::queue::{Queue, schedule};
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::{Recovered, Spool, SpoolError};
 use crate::submission::Accepted;
+use budgets::Recorded;
 use in_flight::InFlight;
 use lane::{Action, Lane};
 use plan::{Plan, Planned, Request};
@@ -73,6 +76,7 @@ pub async fn run(dispatch: Dispatch, recovered: Vec<Recovered>, accepted: mpsc::
     let (planned_in, planned) = mpsc::channel(PLANNING);
     let (requests, requested) = mpsc::channel(PLANNING);
     let (settled_in, settled) = mpsc::channel(BACKLOG);
+    let (recorded_in, recorded) = mpsc::channel(BACKLOG);
     let planner = plan::run(dispatch.spool.clone(), requested, planned_in);
     let tasks = TaskTracker::new();
     tasks.spawn(planner);
@@ -91,6 +95,8 @@ pub async fn run(dispatch: Dispatch, recovered: Vec<Recovered>, accepted: mpsc::
         reports_in,
         requests,
         settled_in,
+        recorded_in,
+        clock: Clock::new(Instant::now(), SystemTime::now().into()),
         tasks,
         dispatch,
     };
@@ -98,7 +104,7 @@ pub async fn run(dispatch: Dispatch, recovered: Vec<Recovered>, accepted: mpsc::
         driver.queue.insert(message.id, message.due_at, message.identity.as_deref().unwrap_or_default());
     }
     driver.configure_lanes();
-    driver.run(Inbox { accepted, reports, planned, settled }).await;
+    driver.run(Inbox { accepted, reports, planned, settled, recorded }).await;
 }
 
 /// What the loop hears.
@@ -107,6 +113,7 @@ struct Inbox {
     reports: mpsc::Receiver<(SessionId, Report)>,
     planned: mpsc::Receiver<Planned>,
     settled: mpsc::Receiver<Result<Settled, (MessageId, SpoolError)>>,
+    recorded: mpsc::Receiver<Recorded>,
 }
 
 struct Driver {
@@ -126,6 +133,8 @@ struct Driver {
     reports_in: mpsc::Sender<(SessionId, Report)>,
     requests: mpsc::Sender<Request>,
     settled_in: mpsc::Sender<Result<Settled, (MessageId, SpoolError)>>,
+    recorded_in: mpsc::Sender<Recorded>,
+    clock: Clock,
     tasks: TaskTracker,
 }
 
@@ -142,6 +151,7 @@ impl Driver {
             if !stopping {
                 self.take_due();
                 self.act();
+                self.record_budgets();
             }
             self.note_oldest();
             let wake = tokio::time::sleep(self.until_wake());
@@ -153,8 +163,14 @@ impl Driver {
                 Some((session, report)) = inbox.reports.recv() => self.hear(session, report),
                 Some(planned) = inbox.planned.recv() => self.plan(planned),
                 Some(result) = inbox.settled.recv() => self.settled(result),
+                Some(Recorded { upstream, covered }) = inbox.recorded.recv() => {
+                    self.lane(&upstream, |lane| lane.recorded(covered, Instant::now()));
+                }
                 Ok(()) = self.dispatch.policy.changed() => self.reconfigure(),
-                _ = expiry_check.tick() => self.expire_unreachable(),
+                _ = expiry_check.tick() => {
+                    self.expire_unreachable();
+                    self.measure_budgets();
+                }
                 () = wake, if !stopping => {}
                 () = shutdown.reached(Phase::Stopping), if !stopping => {}
             }
@@ -170,13 +186,17 @@ impl Driver {
     /// Lets the sessions say QUIT. One that is still being opened has nothing to lose and is not waited for.
     async fn end(mut self) {
         self.sessions.clear();
-        let Self { tasks, requests, .. } = self;
+        let Self { tasks, requests, lanes, dispatch, .. } = self;
         drop(requests);
         tasks.close();
         let _ = timeout(LAST_WORDS, tasks.wait()).await;
+        budgets::leave(&dispatch.data, &lanes).await;
     }
 
     fn until_wake(&self) -> Duration {
+        if !self.replan.is_empty() && self.planning < PLANNING {
+            return Duration::ZERO;
+        }
         let now = Timestamp::from(SystemTime::now());
         let due = self.queue.next_due().filter(|_| self.planning < PLANNING).map(|due| due.since(now));
         let gates = self
@@ -190,6 +210,28 @@ impl Driver {
     fn note_oldest(&self) {
         let accepted_at = self.queue.oldest().map_or(0, |id| id.accepted_at().0);
         self.dispatch.metrics.oldest_accepted_at.store(accepted_at, Ordering::Relaxed);
+    }
+
+    // Budgets: recorded before they are spent.
+
+    fn record_budgets(&mut self) {
+        let now = Instant::now();
+        for (name, lane) in &mut self.lanes {
+            if let Some((saved, covered)) = lane.record(now) {
+                let (data, done) = (self.dispatch.data.clone(), self.recorded_in.clone());
+                self.tasks.spawn(budgets::record(data, name.clone(), saved, covered, done));
+            }
+        }
+    }
+
+    fn measure_budgets(&self) {
+        for (name, lane) in &self.lanes {
+            if let Some(percent) = lane.used_percent(Instant::now()) {
+                let gauge =
+                    self.dispatch.metrics.budget_used_percent.get_or_create(&metrics::upstream(name)).clone();
+                gauge.set(i64::try_from(percent).unwrap_or(i64::MAX));
+            }
+        }
     }
 
     // Messages: from the queue into lanes.
@@ -230,13 +272,20 @@ impl Driver {
     }
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan) {
-        let parts = plan.parts.len();
+        let mut parts = 0;
         for (upstream, recipients) in plan.parts {
-            let recipients: Arc<[usize]> = recipients.into();
             match self.lanes.get_mut(&upstream) {
-                Some(lane) => lane.push(Job { id, recipients, broken_sessions: 0 }),
+                Some(lane) => {
+                    for part in recipients.chunks(lane.largest_part()) {
+                        parts += 1;
+                        lane.push(Job { id, recipients: part.into(), broken_sessions: 0 });
+                    }
+                }
                 // The upstream went while the message was planned.
-                None => self.replan.push_back((id, recipients)),
+                None => {
+                    parts += 1;
+                    self.replan.push_back((id, recipients.into()));
+                }
             }
         }
         let obstacle = format!("no route of RelayPool {} takes it any more", self.current.pool);
@@ -254,6 +303,7 @@ impl Driver {
             match action {
                 Action::Assign(session, job) => self.assign(&name, session, job),
                 Action::Open => self.open(&name),
+                Action::Replan(job) => self.replan.push_back((job.id, job.recipients)),
                 Action::Retire(session) => self.take_no_more_jobs(session),
             }
         }
@@ -274,7 +324,7 @@ impl Driver {
         };
         // The session retired by itself in this instant; its report is under way.
         if let Some(lane) = self.lanes.get_mut(name) {
-            lane.retiring(session);
+            lane.retiring(session, Instant::now());
             lane.push_front(refused);
         }
     }
@@ -324,19 +374,19 @@ impl Driver {
                 self.drop_unused_lane(&name);
             }
             Report::Finished { job, fates } => {
-                self.lane(&name, |lane| lane.idle(session));
+                self.lane(&name, |lane| lane.idle(session, Instant::now()));
                 self.heed(&name, &fates);
                 log_delivered(&name, session, &job, &fates);
                 self.outcome(&name, &job, fates);
             }
             Report::Returned { job, fault } => self.returned(&name, session, job, fault),
             Report::Unreadable { job, error } => {
-                self.lane(&name, |lane| lane.idle(session));
+                self.lane(&name, |lane| lane.idle(session, Instant::now()));
                 self.unreadable(job.id, error);
             }
             Report::Closed => {
                 self.sessions.remove(&session);
-                self.lane(&name, |lane| lane.closed(session));
+                self.lane(&name, |lane| lane.closed(session, Instant::now()));
                 self.drop_unused_lane(&name);
             }
         }
@@ -352,7 +402,7 @@ impl Driver {
         };
         let news = self.lane(name, |lane| match parked {
             Some(kind) => {
-                lane.closed(session);
+                lane.closed(session, now);
                 lane.hold(&Hold { kind, why: reason.clone() }, now)
             }
             None => lane.not_opened(session, reason.clone(), now),
@@ -412,7 +462,7 @@ impl Driver {
     }
 
     fn returned(&mut self, name: &str, session: SessionId, mut job: Job, fault: Option<String>) {
-        self.lane(name, |lane| lane.retiring(session));
+        self.lane(name, |lane| lane.retiring(session, Instant::now()));
         let Some(fault) = fault else {
             self.lane(name, |lane| lane.push_front(job));
             return;
@@ -559,10 +609,12 @@ impl Driver {
             let label = metrics::upstream(name);
             self.dispatch.metrics.sessions_share.get_or_create(&label).set(i64::from(share));
             let share = share as usize;
+            let rates = budgets::rates(upstream, self.dispatch.ordinal, policy.replicas);
             match self.lanes.get_mut(name) {
-                Some(lane) => lane.reconfigure(upstream.clone(), share),
+                Some(lane) => lane.reconfigure(upstream.clone(), share, &rates),
                 None => {
-                    self.lanes.insert(name.clone(), Lane::new(upstream.clone(), share));
+                    let budget = budgets::open(&self.dispatch.data, name, &rates, self.clock);
+                    self.lanes.insert(name.clone(), Lane::new(upstream.clone(), share, budget, self.clock));
                 }
             }
         }
@@ -570,7 +622,7 @@ impl Driver {
             self.lanes.keys().filter(|name| !policy.upstreams.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(lane) = self.lanes.get_mut(&name) {
-                lane.reconfigure(lane.upstream().clone(), 0);
+                lane.reconfigure(lane.upstream().clone(), 0, &[]);
             }
             self.drop_unused_lane(&name);
         }
