@@ -102,8 +102,9 @@ builds. Figures from another machine differ, and what is lost must not.
 - *clients saw*: transient replies (4xx) + connections that failed or broke. A permanent refusal fails the suite. A message whose
   connection broke after the final dot and before the reply is not sent again by the app, and counts here.
 - *longest pause*: the longest time without any message acknowledged, all clients together.
-- *recovered after*: from the end of the fault (the restart of the API server, the return of the service or the node, the command
-  for all others) until all relays and operators were ready and everything acknowledged by then had arrived.
+- *recovered after*: until all relays and operators were ready, an operator had acted on a change, and everything acknowledged by then
+  had arrived. It counts from a kill, from the end of an outage, and otherwise from the end of the command (`helm upgrade --wait`,
+  `kubectl drain`) or of the last change.
 
 | fault | load held | acknowledged | lost | duplicated (why) | clients saw | longest pause | recovered after |
 |---|---|---|---|---|---|---|---|

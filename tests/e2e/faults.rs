@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
-use postroad_tests::cluster::{Bed, eventually};
+use postroad_tests::cluster::{Bed, BedError, eventually};
+use postroad_tests::control_plane::until;
 
 use crate::LIMIT;
 use crate::account::{Row, publish};
-use crate::installation::{installed, upgrade};
+use crate::installation::{NAMESPACE, installed, upgrade};
 use crate::scene::{RELAYS, SESSIONS, Scene};
 
 /// Offered load: messages per second, and over how many sessions.
@@ -18,6 +20,8 @@ const CLIENTS: usize = 12;
 const HELD: f64 = 100.0;
 /// The time that outages last.
 const OUTAGE: Duration = Duration::from_secs(60);
+/// The relay's program in its image.
+const RELAY: &str = "/postroad-relay";
 /// The time between two changes of configuration.
 const CHANGE: Duration = Duration::from_secs(5);
 
@@ -36,7 +40,7 @@ enum Fault {
 }
 
 impl Fault {
-    /// Those that only the harness's own cluster can have come last in the list's second half.
+    /// In the order in which they come: first those that any cluster can have.
     const ALL: [Self; 9] = [
         Self::RollingUpdate,
         Self::ChartUpgrade,
@@ -56,7 +60,7 @@ impl Fault {
             Self::Changes => "configuration and credentials changed every 5 s for a minute",
             Self::RelayKilled => "SIGKILL of a relay",
             Self::OperatorKilled => "SIGKILL of the leading operator",
-            Self::ApiServerDown => "API server down for a minute",
+            Self::ApiServerDown => "API server down for a minute, a relay killed meanwhile",
             Self::UpstreamDown => "upstream down for a minute",
             Self::Drain => "drain of a node",
             Self::PowerOff => "power-off of a node for a minute, and its return",
@@ -84,41 +88,50 @@ impl Fault {
         )
     }
 
-    async fn befall(self, scene: &Scene) -> anyhow::Result<()> {
+    /// Makes it happen, and answers from when on the recovery counts.
+    async fn befall(self, scene: &Scene) -> anyhow::Result<Instant> {
         match self {
-            Self::RollingUpdate => Ok(upgrade(scene.cluster, &["relay.image.tag=next"]).await?),
+            Self::RollingUpdate => return update_relays(scene).await,
             // The relays keep the image of the update before.
             Self::ChartUpgrade => {
                 let values =
                     ["relay.image.tag=next", "log.level=debug", "podAnnotations.example\\.com/upgraded=yes"];
-                Ok(upgrade(scene.cluster, &values).await?)
+                upgrade(scene.cluster, &values).await?;
             }
-            Self::Changes => change(scene).await,
-            Self::RelayKilled => kill_relay(scene).await,
-            Self::OperatorKilled => kill_leader(scene).await,
-            Self::ApiServerDown => {
-                let bed = bed(scene)?;
-                bed.run(&["api-server", "kill"]).await?;
-                tokio::time::sleep(OUTAGE).await;
-                bed.run(&["api-server", "start"]).await?;
-                Ok(())
-            }
+            Self::Changes => change(scene).await?,
+            Self::RelayKilled => return kill_relay(scene).await,
+            Self::OperatorKilled => return kill_leader(scene).await,
+            Self::ApiServerDown => stop_api_server(scene).await?,
             Self::UpstreamDown => {
                 scene.service.down().await?;
                 tokio::time::sleep(OUTAGE).await;
-                Ok(scene.service.up().await?)
+                scene.service.up().await?;
             }
-            Self::Drain => drain(scene).await,
+            Self::Drain => return drain(scene).await,
             Self::PowerOff => {
                 let bed = bed(scene)?;
                 let number = scene.failing.name.trim_start_matches(|c: char| !c.is_ascii_digit());
                 bed.run(&["node", "kill", number]).await?;
                 tokio::time::sleep(OUTAGE).await;
                 bed.run(&["node", "start", number]).await?;
-                Ok(())
             }
         }
+        Ok(Instant::now())
     }
+}
+
+/// Gives the relays another image. The operators' pods are ready some time before one of them leads and acts on it.
+async fn update_relays(scene: &Scene) -> anyhow::Result<Instant> {
+    upgrade(scene.cluster, &["relay.image.tag=next"]).await?;
+    let begin = Instant::now();
+    let updating = |set: Option<&StatefulSet>| {
+        let template = set.and_then(|set| set.spec.as_ref()?.template.spec.as_ref());
+        template.is_some_and(|pod| {
+            pod.containers[0].image.as_deref().is_some_and(|image| image.ends_with(":next"))
+        })
+    };
+    until(&scene.namespace.api::<StatefulSet>(), "main", "has the new image", LIMIT, updating).await?;
+    Ok(begin)
 }
 
 fn bed(scene: &Scene) -> anyhow::Result<&Bed> {
@@ -143,50 +156,57 @@ async fn change(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn kill_relay(scene: &Scene) -> anyhow::Result<()> {
+async fn kill_relay(scene: &Scene) -> anyhow::Result<Instant> {
     let bed = bed(scene)?;
     let relay = scene.relays().await?.remove(0);
     let before = scene.lives().await?;
-    bed.kill(bed.process(&relay.uid().unwrap_or_default(), "/postroad-relay")?).await?;
+    bed.kill(bed.process(&relay.uid().unwrap_or_default(), RELAY)?).await?;
+    let killed = Instant::now();
     // Readiness lags behind: the kubelet has to notice first.
     let noticed = async || {
         anyhow::Ok(if scene.lives().await? == before { Err("no restart".to_owned()) } else { Ok(()) })
     };
-    Ok(eventually("the kubelet to restart the relay", LIMIT, noticed).await?)
+    eventually("the kubelet to restart the relay", LIMIT, noticed).await?;
+    Ok(killed)
 }
 
-async fn kill_leader(scene: &Scene) -> anyhow::Result<()> {
+async fn kill_leader(scene: &Scene) -> anyhow::Result<Instant> {
     let bed = bed(scene)?;
-    let leader = async || {
-        let path = "jsonpath={.spec.holderIdentity}";
-        let namespace = [
-            "--namespace",
-            crate::installation::NAMESPACE,
-            "get",
-            "lease",
-            "postroad-leader",
-            "--output",
-            path,
-        ];
-        anyhow::Ok(scene.cluster.control_plane().kubectl(&namespace).await?.trim().to_owned())
-    };
-    let holder = leader().await?;
+    let path = "jsonpath={.spec.holderIdentity}";
+    let arguments = ["--namespace", NAMESPACE, "get", "lease", "postroad-leader", "--output", path];
+    let holder = scene.cluster.control_plane().kubectl(&arguments).await?.trim().to_owned();
     let operators = scene.operators().await?;
     let Some(operator) = operators.iter().find(|pod| pod.name_any() == holder) else {
         anyhow::bail!("the Lease is held by {holder:?}, which is none of the operator's pods");
     };
     bed.kill(bed.process(&operator.uid().unwrap_or_default(), "/postroad-operator")?).await?;
-    // Killed, not stopped: nobody gives the Lease up, the other takes it when it has run out or the first comes back.
-    let renewed = async || {
-        let now = leader().await?;
-        let restarted = scene
-            .operators()
-            .await?
-            .iter()
-            .any(|pod| pod.name_any() == holder && restarts(pod) > restarts(operator));
-        anyhow::Ok(if restarted && !now.is_empty() { Ok(()) } else { Err(format!("held by {now}")) })
+    let killed = Instant::now();
+    let restarted = async || {
+        let operators = scene.operators().await?;
+        let back = operators.iter().any(|pod| pod.name_any() == holder && restarts(pod) > restarts(operator));
+        anyhow::Ok(if back { Ok(()) } else { Err("no restart".to_owned()) })
     };
-    Ok(eventually("the operator to be back", LIMIT, renewed).await?)
+    eventually("the kubelet to restart the operator", LIMIT, restarted).await?;
+    Ok(killed)
+}
+
+/// The API server is away for the time of an outage. Half-way a relay is killed: its container must come back without an API server, and
+/// serve.
+async fn stop_api_server(scene: &Scene) -> anyhow::Result<()> {
+    let bed = bed(scene)?;
+    let relay = scene.relays().await?.remove(0).uid().unwrap_or_default();
+    bed.run(&["api-server", "kill"]).await?;
+    tokio::time::sleep(OUTAGE / 2).await;
+    let first = bed.process(&relay, RELAY)?;
+    bed.kill(first).await?;
+    let replaced = async || {
+        let second = bed.process(&relay, RELAY)?;
+        Ok::<_, BedError>(if second == first { Err("still the first".to_owned()) } else { Ok(()) })
+    };
+    let replaced = eventually("the relay's container to come back", OUTAGE / 2, replaced).await;
+    tokio::time::sleep(OUTAGE / 2).await;
+    bed.run(&["api-server", "start"]).await?;
+    Ok(replaced?)
 }
 
 fn restarts(pod: &k8s_openapi::api::core::v1::Pod) -> i32 {
@@ -194,18 +214,19 @@ fn restarts(pod: &k8s_openapi::api::core::v1::Pod) -> i32 {
     statuses.into_iter().flatten().map(|status| status.restart_count).sum()
 }
 
-/// The relay moves to the other node with its volume; the node is given back.
-async fn drain(scene: &Scene) -> anyhow::Result<()> {
+/// The relay moves to the other node with its volume; then the node is given back.
+async fn drain(scene: &Scene) -> anyhow::Result<Instant> {
     let node = &scene.failing.name;
     let arguments =
         ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=170s"];
     let drained = scene.kubectl(&arguments).await;
+    let empty = Instant::now();
     let moved = match drained {
         Ok(_) => scene.wait_whole().await,
         Err(error) => Err(error.into()),
     };
     scene.kubectl(&["uncordon", node]).await?;
-    moved
+    moved.map(|()| empty)
 }
 
 /// Puts a relay back on the failing node, where the coming fault is to meet it.
@@ -231,14 +252,11 @@ async fn survive(scene: &Scene, fault: Fault, problems: &mut Vec<String>) -> any
     scene.wait_whole().await?;
     let (before, lives, prefix) = (scene.service.totals().await?, scene.lives().await?, fault.prefix());
     scene.load.begin(&prefix, RATE, CLIENTS).await?;
-    let begin = Instant::now();
     let held = async {
-        scene.wait_acknowledged(5 * RATE).await?;
-        let rate = (5 * RATE) as f64 / begin.elapsed().as_secs_f64();
-        anyhow::ensure!(rate >= HELD, "only {rate:.0} messages per second were held before the fault");
-        fault.befall(scene).await?;
-        let over = Instant::now();
+        scene.wait_held(HELD).await?;
+        let over = fault.befall(scene).await?;
         scene.wait_whole().await?;
+        scene.wait_obeyed().await?;
         scene.wait_drained(&prefix).await?;
         anyhow::Ok(over.elapsed())
     };
@@ -248,11 +266,12 @@ async fn survive(scene: &Scene, fault: Fault, problems: &mut Vec<String>) -> any
     let recovery = recovery?;
     let arrived = scene.service.wait_for(&prefix, ledger.acknowledged.keys()).await?;
     let after = scene.service.totals().await?;
-    if fault.spares_relays() {
-        let now = scene.lives().await?;
-        if now != lives {
-            problems.push(format!("{}: relay pods were touched: {lives:?}, then {now:?}", fault.title()));
-        }
+    let now = scene.lives().await?;
+    if fault.spares_relays() != (now == lives) {
+        problems.push(format!("{}: relay pods were {lives:?}, and are {now:?}", fault.title()));
+    }
+    if matches!(fault, Fault::Changes) && after.users.get("other") <= before.users.get("other") {
+        problems.push(format!("the credentials were changed and never used: {:?}", after.users));
     }
     let dead = if matches!(fault, Fault::PowerOff) { SESSIONS } else { 0 };
     let row = Row::of(fault.title(), ledger, &arrived, [&before, &after], dead, recovery);

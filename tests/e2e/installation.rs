@@ -30,9 +30,19 @@ pub async fn installed() -> &'static Cluster {
         control_plane.apply(&manifest).await.unwrap();
         // A cluster that is kept between runs holds the release of the last one.
         let there = control_plane.helm(&["status", RELEASE, "--namespace", NAMESPACE]).await.is_ok();
-        let verb = if there { "upgrade" } else { "install" };
-        let arguments = [verb, RELEASE, &chart(), "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
-        control_plane.helm(&arguments).await.unwrap();
+        if there {
+            upgrade(cluster, &[]).await.unwrap();
+            // The images may be others under the same tag.
+            let deployment = format!("deployment/{RELEASE}");
+            control_plane
+                .kubectl(&["--namespace", NAMESPACE, "rollout", "restart", &deployment])
+                .await
+                .unwrap();
+            control_plane
+                .kubectl(&["--namespace", NAMESPACE, "rollout", "status", &deployment])
+                .await
+                .unwrap();
+        }
         cluster
     };
     INSTALLED.get_or_init(install).await
@@ -44,8 +54,17 @@ pub async fn upgrade(
     values: &[&str],
 ) -> Result<(), postroad_tests::control_plane::ControlPlaneError> {
     let chart = chart();
-    let mut arguments =
-        vec!["upgrade", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
+    let mut arguments = vec![
+        "upgrade",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--reset-values",
+        "--wait",
+        "--timeout",
+        "3m",
+    ];
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     cluster.control_plane().helm(&arguments).await.map(drop)
 }

@@ -131,6 +131,7 @@ async fn apps_are_served_on_every_port_and_a_stranger_is_told_why_not() {
     // The code, who decided, and what would help.
     assert_eq!(stranger.exit_code, 1, "{stranger:?}");
     assert!(stranger.said.starts_with("550 5.7.1") && stranger.said.contains(&pool), "{stranger:?}");
+    assert!(stranger.said.contains("spec.clients.identities"), "{stranger:?}");
     let wrong = Sending { user: Some(("app", "wrong")), ..submission };
     let wrong = send(&namespace, "wrong-password", wrong, "wrong").await;
     assert!(wrong.exit_code == 1 && wrong.said.starts_with("535 5.7.8"), "{wrong:?}");

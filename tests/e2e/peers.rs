@@ -174,6 +174,8 @@ pub struct Totals {
     pub sessions: usize,
     pub most_open_sessions: usize,
     pub cut_sessions: usize,
+    /// Sessions by the user who authenticated.
+    pub users: BTreeMap<String, usize>,
     pub violations: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! What the faults share: a pool of two relays on two nodes, a service upstream and an app under load on the node that survives.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -128,6 +128,29 @@ impl Scene {
         Ok(eventually("relays and operators to be ready", LIMIT, whole).await?)
     }
 
+    /// Changes the pool and waits until an operator has reported on the change.
+    pub async fn wait_obeyed(&self) -> anyhow::Result<()> {
+        let pools: Api<RelayPool> = self.namespace.api();
+        let obeyed = async || {
+            let generation = pools.get("main").await?.metadata.generation.unwrap_or_default();
+            // Another number than the present one, whatever that is.
+            let patch = format!(
+                r#"{{"spec": {{"limits": {{"recipientsPerMessage": {}}}}}}}"#,
+                200 + generation % 100
+            );
+            self.kubectl(&["patch", "relaypool", "main", "--type=merge", "--patch", &patch]).await?;
+            anyhow::Ok(Ok(generation + 1))
+        };
+        let generation = eventually("the API server to take a change", LIMIT, obeyed).await?;
+        let reported = move |pool: Option<&RelayPool>| {
+            let conditions = pool.and_then(|pool| pool.status.as_ref()).map(|status| &status.conditions);
+            let accepted = conditions.and_then(|conditions| condition(conditions, "Accepted"));
+            accepted.is_some_and(|accepted| accepted.observed_generation >= Some(generation))
+        };
+        until(&pools, "main", "is reported on by an operator", LIMIT, reported).await?;
+        Ok(())
+    }
+
     /// Waits until as many messages have arrived as were acknowledged at the time of the call.
     pub async fn wait_drained(&self, prefix: &str) -> anyhow::Result<()> {
         let acknowledged = async || anyhow::Ok(Ok(self.load.acknowledged().await?));
@@ -146,8 +169,23 @@ impl Scene {
             let now = self.load.acknowledged().await?;
             anyhow::Ok(if now >= count { Ok(()) } else { Err(format!("{now} are acknowledged")) })
         };
-        Ok(eventually(&format!("{count} messages to be acknowledged"), Duration::from_secs(60), enough)
-            .await?)
+        Ok(eventually(&format!("{count} messages to be acknowledged"), LIMIT, enough).await?)
+    }
+
+    /// Waits until the load is held: `rate` messages per second or more, over five seconds.
+    pub async fn wait_held(&self, rate: f64) -> anyhow::Result<()> {
+        let held = async || {
+            let (before, begin) = (self.load.acknowledged().await?, Instant::now());
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let count = self.load.acknowledged().await? - before;
+            let found = count as f64 / begin.elapsed().as_secs_f64();
+            anyhow::Ok(if found >= rate {
+                Ok(())
+            } else {
+                Err(format!("{found:.0} messages per second are held"))
+            })
+        };
+        Ok(eventually(&format!("{rate} messages per second"), LIMIT, held).await?)
     }
 }
 

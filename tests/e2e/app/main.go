@@ -46,7 +46,12 @@ func send(server Server, token string) int {
 		fmt.Println("accepted")
 		return 0
 	}
-	fmt.Println(err)
+	var reply *textproto.Error
+	if errors.As(err, &reply) {
+		fmt.Println(reply.Code, reply.Msg) // as it came: the error's own text quotes it
+	} else {
+		fmt.Println(err)
+	}
 	if refusedForGood(err) {
 		return 1
 	}

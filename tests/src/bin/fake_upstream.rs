@@ -36,13 +36,20 @@ struct Totals {
     most_open_sessions: usize,
     /// Sessions that ended without QUIT.
     cut_sessions: usize,
+    /// Sessions by the user who authenticated.
+    users: BTreeMap<String, usize>,
     violations: Vec<String>,
 }
 
 impl Totals {
     fn of(ledger: &Ledger) -> Self {
         let cut = |end: &Option<String>| end.as_deref().is_some_and(|end| end != "quit");
+        let mut users = BTreeMap::new();
+        for user in ledger.sessions.iter().filter_map(|session| session.user.clone()) {
+            *users.entry(user).or_default() += 1;
+        }
         Self {
+            users,
             messages: ledger.messages.len(),
             sessions: ledger.sessions.len(),
             open_sessions: ledger.open_sessions,
