@@ -7,6 +7,7 @@
 //! | `event` | what the driver is asked to do |
 //! | `state` | what is known about the peer and its mail transaction |
 //! | `decide` | command + state → what follows (pure) |
+//! | `reception` | a message's octets → what they came to |
 //! | `session` | octets in, events and octets out |
 //!
 //! Not here: who may send what to whom (the driver answers the events), time (the driver measures
@@ -15,6 +16,7 @@
 mod config;
 mod decide;
 mod event;
+mod reception;
 mod session;
 mod state;
 

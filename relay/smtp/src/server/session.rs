@@ -3,14 +3,15 @@
 use super::config::{ServerConfig, TlsOffer};
 use super::decide::{self, Decision};
 use super::event::Event;
+use super::reception::{Chunk, Outcome, Reception};
 use super::state::{Helo, OpenTransaction, State};
 use crate::auth::{self, Exchange, ExchangeError, Step};
 use crate::command::{Command, CommandError};
-use crate::data::{ChunkDecoder, ContentDecoder, ContentFault, Decoded};
+use crate::data::{ChunkDecoder, ContentDecoder, Decoded};
 use crate::line::{Line, LineReader};
 use crate::reply::Reply;
 use crate::scram::{ClientFirst, ScramKeys};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -66,21 +67,10 @@ enum Phase {
     Question(Question),
     /// The driver's TLS handshake is awaited.
     Handshake,
-    /// Content, and what is wrong with it.
-    Content(Box<ContentDecoder>, Option<ContentFault>),
-    /// The octets of a chunk, and what is wrong with them.
-    Chunk { decoder: Box<ChunkDecoder>, chunk: Chunk, fault: Option<ContentFault> },
-    /// The octets of a chunk that is refused with this.
-    DroppedChunk { remaining: u64, reply: Reply },
+    /// Content, of a message or of a chunk.
+    Content(Reception),
     /// Nothing any more.
     Closed,
-}
-
-/// What a BDAT announced.
-#[derive(Debug, Clone, Copy)]
-struct Chunk {
-    octets: u64,
-    last: bool,
 }
 
 /// What the driver was asked.
@@ -250,9 +240,7 @@ impl ServerSession {
     /// How long to wait for the peer's next octets in the present state (RFC 5321 §4.5.3.2.7).
     pub fn read_timeout(&self) -> Duration {
         match self.phase {
-            Phase::Content(..) | Phase::Chunk { .. } | Phase::DroppedChunk { .. } => {
-                self.config.timeouts.content
-            }
+            Phase::Content(_) => self.config.timeouts.content,
             _ => self.config.timeouts.command,
         }
     }
@@ -304,9 +292,7 @@ impl ServerSession {
                 Some(line) => self.take_line(line),
                 None => return false,
             },
-            Phase::Content(..) => return self.take_content(),
-            Phase::Chunk { .. } => return self.take_chunk(),
-            Phase::DroppedChunk { .. } => return self.drop_chunk(),
+            Phase::Content(_) => return self.take_content(),
             Phase::Question(_) | Phase::Handshake | Phase::Closed => return false,
         }
         true
@@ -375,7 +361,7 @@ impl ServerSession {
             Decision::Data => self.ask(Question::Data, Event::Data),
             Decision::Chunk { octets, last } => self.take_chunk_command(Chunk { octets, last }),
             Decision::DropChunk { octets, reply } => {
-                self.phase = Phase::DroppedChunk { remaining: octets, reply };
+                self.phase = Phase::Content(Reception::Dropped { remaining: octets, reply });
             }
             Decision::End(why) => self.end_with((4, 7, 0), why),
         }
@@ -454,7 +440,7 @@ impl ServerSession {
             }
             Question::Data if reply.is_intermediate() => {
                 let decoder = ContentDecoder::new(self.config.content_limits(), self.config.bare_newline);
-                self.phase = Phase::Content(Box::new(decoder), None);
+                self.phase = Phase::Content(Reception::data(decoder));
             }
             Question::Data | Question::FirstChunk(_) => {}
             Question::EndOfContent if reply.is_completion() => {
@@ -467,101 +453,61 @@ impl ServerSession {
     }
 
     fn take_content(&mut self) -> bool {
-        let Phase::Content(decoder, fault) = &mut self.phase else { return false };
-        let Some(decoded) = decoder.decode(&mut self.input) else { return false };
-        match decoded {
-            Decoded::Slice(slice) => self.events.push_back(Event::Content(slice)),
-            Decoded::Fault(found) => {
-                *fault = Some(found);
-                self.abort();
-            }
-            Decoded::End => match fault.take() {
-                None => self.ask(Question::EndOfContent, Event::EndOfContent),
-                Some(fault) => {
-                    self.phase = Phase::Command;
-                    self.refuse_command(&fault.reply());
-                    self.end_if_drained();
-                }
-            },
+        let Phase::Content(reception) = &mut self.phase else { return false };
+        match reception.decode(&mut self.input) {
+            None => return false,
+            Some(Decoded::Slice(slice)) => self.events.push_back(Event::Content(slice)),
+            Some(Decoded::Fault(_)) => self.abort(),
+            Some(Decoded::End) => self.end_content(),
         }
         true
     }
 
+    fn end_content(&mut self) {
+        let Phase::Content(reception) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
+        match reception.end() {
+            Outcome::Message(rest) => {
+                self.events.extend(rest.map(Event::Content));
+                self.ask(Question::EndOfContent, Event::EndOfContent);
+            }
+            Outcome::Chunk(decoder, octets) => {
+                self.answer(250, (2, 0, 0), &format!("{octets} octets received"));
+                if let Some(open) = &mut self.state.transaction {
+                    open.chunks = Some(decoder);
+                }
+            }
+            Outcome::Refused(fault) => {
+                self.abort();
+                self.refuse_command(&fault.reply());
+                self.end_if_drained();
+            }
+            Outcome::Dropped(reply) => {
+                reply.encode(&mut self.output);
+                if reply.is_permanent() {
+                    self.count_error();
+                }
+                self.end_if_drained();
+            }
+        }
+    }
+
     fn take_chunk_command(&mut self, chunk: Chunk) {
         match self.state.transaction.as_mut().and_then(|open| open.chunks.take()) {
-            Some(decoder) => self.begin_chunk(decoder, chunk),
+            Some(decoder) => self.phase = Phase::Content(Reception::chunk(decoder, chunk)),
             None => self.ask(Question::FirstChunk(chunk), Event::Data),
         }
     }
 
     /// The driver has answered the first BDAT.
     fn begin_chunks(&mut self, chunk: Chunk, reply: Reply) {
-        if reply.is_intermediate() {
+        let reception = if reply.is_intermediate() {
             let decoder = ChunkDecoder::new(self.config.content_limits(), self.config.bare_newline);
-            return self.begin_chunk(Box::new(decoder), chunk);
-        }
-        self.abort();
-        self.phase = Phase::DroppedChunk { remaining: chunk.octets, reply };
-    }
-
-    fn begin_chunk(&mut self, mut decoder: Box<ChunkDecoder>, chunk: Chunk) {
-        decoder.begin(chunk.octets);
-        self.phase = Phase::Chunk { decoder, chunk, fault: None };
-    }
-
-    fn take_chunk(&mut self) -> bool {
-        let Phase::Chunk { decoder, fault, .. } = &mut self.phase else { return false };
-        let Some(decoded) = decoder.decode(&mut self.input) else { return false };
-        match decoded {
-            Decoded::Slice(slice) => self.events.push_back(Event::Content(slice)),
-            Decoded::Fault(found) => {
-                *fault = Some(found);
-                self.abort();
-            }
-            Decoded::End => self.end_chunk(),
-        }
-        true
-    }
-
-    fn end_chunk(&mut self) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Command);
-        let Phase::Chunk { decoder, chunk, fault } = phase else { return };
-        let end = if chunk.last { decoder.finish() } else { Ok(None) };
-        match fault.map_or(end, Err) {
-            Err(fault) => {
-                self.abort();
-                self.refuse_command(&fault.reply());
-                self.end_if_drained();
-            }
-            Ok(end) if chunk.last => {
-                self.events.extend(end.map(Event::Content));
-                self.ask(Question::EndOfContent, Event::EndOfContent);
-            }
-            Ok(_) => {
-                self.answer(250, (2, 0, 0), &format!("{} octets received", chunk.octets));
-                if let Some(open) = &mut self.state.transaction {
-                    open.chunks = Some(decoder);
-                }
-            }
-        }
-    }
-
-    fn drop_chunk(&mut self) -> bool {
-        let Phase::DroppedChunk { remaining, reply } = &mut self.phase else { return false };
-        let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
-        self.input.advance(here);
-        *remaining -= here as u64;
-        if *remaining > 0 {
-            return false;
-        }
-        let reply = reply.clone();
-        self.phase = Phase::Command;
-        reply.encode(&mut self.output);
-        if reply.is_permanent() {
-            self.count_error();
-        }
-        self.end_if_drained();
-        true
+            Reception::chunk(Box::new(decoder), chunk)
+        } else {
+            self.abort();
+            Reception::Dropped { remaining: chunk.octets, reply }
+        };
+        self.phase = Phase::Content(reception);
     }
 
     fn answer(&mut self, code: u16, enhanced: (u8, u16, u16), text: &str) {
