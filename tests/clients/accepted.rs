@@ -24,6 +24,7 @@ pub fn plan(client: &Client) -> Vec<(Kind, Way, Option<&'static str>)> {
             let (able, everywhere) = match kind {
                 Kind::Attachment => (client.attachment, false),
                 Kind::Recipients => (true, false),
+                Kind::Utf8Addresses => (client.smtputf8, true),
                 Kind::Empty => (client.empty, true),
                 Kind::Small | Kind::EightBit | Kind::Dots => (true, true),
             };

@@ -15,6 +15,8 @@ pub struct Client {
     pub version: &'static [&'static str],
     /// The mechanisms of AUTH it knows of those the relay offers; the first is the one that is used throughout.
     pub mechanisms: &'static [&'static str],
+    /// Whether it can ask for SMTPUTF8.
+    pub smtputf8: bool,
     /// Whether it can send a message without any octet.
     pub empty: bool,
     /// Whether it ends every message with one more empty line.
@@ -25,6 +27,7 @@ pub struct Client {
 
 const PLAIN: &str = "PLAIN";
 const LOGIN: &str = "LOGIN";
+const SCRAM: &str = "SCRAM-SHA-256";
 
 /// All of them.
 pub const CLIENTS: [Client; 9] = [
@@ -34,6 +37,7 @@ pub const CLIENTS: [Client; 9] = [
         command: None,
         version: &["sh", "-c", "grep -A1 '^name = \"lettre\"' ../../Cargo.lock | tail -n 1 | cut -d'\"' -f2"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: true,
         empty: true,
         empty_line: true,
         attachment: true,
@@ -44,6 +48,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["/usr/bin/env", "python3", "smtplib/send.py"]),
         version: &["python3", "--version"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: true,
@@ -54,6 +59,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["/usr/bin/env", "node", "nodemailer/send.js"]),
         version: &["node", "-p", "require('nodemailer/package.json').version"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: true,
@@ -64,6 +70,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["{built}/net-smtp"]),
         version: &["go", "env", "GOVERSION"],
         mechanisms: &[PLAIN],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: true,
@@ -74,6 +81,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["swaks/send.sh"]),
         version: &["sh", "-c", "swaks --version | head -n 1 | cut -d' ' -f3"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: false,
         empty: false,
         empty_line: true,
         attachment: false,
@@ -84,6 +92,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["curl/send.sh"]),
         version: &["sh", "-c", "curl --version | head -n 1 | cut -d' ' -f2"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: false,
@@ -93,7 +102,8 @@ pub const CLIENTS: [Client; 9] = [
         kind: "sendmail replacement",
         command: Some(&["msmtp/send.sh"]),
         version: &["sh", "-c", "msmtp --version | head -n 1 | cut -d' ' -f3"],
-        mechanisms: &[PLAIN, LOGIN],
+        mechanisms: &[PLAIN, LOGIN, SCRAM],
+        smtputf8: false,
         empty: true,
         empty_line: false,
         attachment: false,
@@ -103,7 +113,8 @@ pub const CLIENTS: [Client; 9] = [
         kind: "mail server, as a client",
         command: Some(&["postfix/send.sh"]),
         version: &["postconf", "-d", "-h", "mail_version"],
-        mechanisms: &[PLAIN, LOGIN],
+        mechanisms: &[PLAIN, LOGIN, SCRAM],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: false,
@@ -114,6 +125,7 @@ pub const CLIENTS: [Client; 9] = [
         command: Some(&["/usr/bin/env", "java", "-cp", "{built}:{libraries}/jakarta-mail/*", "Send"]),
         version: &["sh", "-c", "grep -A1 angus-mail jakarta-mail/pom.xml | grep version | tr -dc '0-9.'"],
         mechanisms: &[PLAIN, LOGIN],
+        smtputf8: true,
         empty: true,
         empty_line: false,
         attachment: false,

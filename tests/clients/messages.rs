@@ -11,6 +11,8 @@ pub enum Kind {
     Small,
     /// A header field and a body with characters outside ASCII, the body as octets above 127.
     EightBit,
+    /// Small, from and to addresses with a local part outside ASCII, and a Subject like that (SMTPUTF8).
+    Utf8Addresses,
     /// Lines that begin with dots, a lone dot among them (RFC 5321 §4.5.2).
     Dots,
     /// No octet at all.
@@ -23,14 +25,22 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Small, Self::EightBit, Self::Dots, Self::Empty, Self::Recipients, Self::Attachment];
+    pub const ALL: [Self; 7] = [
+        Self::Small,
+        Self::EightBit,
+        Self::Utf8Addresses,
+        Self::Dots,
+        Self::Empty,
+        Self::Recipients,
+        Self::Attachment,
+    ];
 
     /// What the reference calls it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Small => "small",
             Self::EightBit => "8-bit",
+            Self::Utf8Addresses => "UTF-8 addresses",
             Self::Dots => "dot-lines",
             Self::Empty => "empty",
             Self::Recipients => "500 recipients",
@@ -38,9 +48,16 @@ impl Kind {
         }
     }
 
+    /// The reverse-path. `name` tells this message from all others of its upstream.
+    pub fn reverse_path(self, name: &str) -> String {
+        let accent = if self == Self::Utf8Addresses { "grün-" } else { "" };
+        format!("{accent}{name}@sender.example")
+    }
+
     /// The forward-paths.
     pub fn recipients(self, name: &str) -> Vec<String> {
         match self {
+            Self::Utf8Addresses => vec![format!("größe-{name}@recipient.example")],
             Self::Recipients => (0..500).map(|number| format!("{name}-{number}@recipient.example")).collect(),
             _ => vec![format!("{name}@recipient.example")],
         }
@@ -48,7 +65,11 @@ impl Kind {
 
     /// The content, with CRLF line ends.
     pub fn content(self, name: &str) -> Vec<u8> {
-        let subject = if self == Self::EightBit { "=?utf-8?q?Gr=C3=BC=C3=9Fe?=" } else { "Greetings" };
+        let subject = match self {
+            Self::EightBit => "=?utf-8?q?Gr=C3=BC=C3=9Fe?=",
+            Self::Utf8Addresses => "Grüße",
+            _ => "Greetings",
+        };
         let header = format!(
             "From: Sender <{name}@sender.example>\r\nTo: Recipient <{name}@recipient.example>\r\n\
              Subject: {subject}\r\nMessage-ID: <{name}@sender.example>\r\n\
@@ -59,7 +80,7 @@ impl Kind {
                 .into_bytes()
         };
         match self {
-            Self::Small | Self::Recipients => {
+            Self::Small | Self::Utf8Addresses | Self::Recipients => {
                 text("7bit", "Hello,\r\n\r\n  indented, with a\ttab\r\n\r\nthe end\r\n")
             }
             Self::EightBit => text("8bit", "Füße, naïve, Ελληνικά, 日本語, 🚀\r\n"),

@@ -5,6 +5,7 @@
 //! SMTP_HOST SMTP_PORT   where the relay listens       SMTP_SECURITY   none, starttls or implicit
 //! SMTP_CA               file: the only authority the client may trust (PEM)
 //! SMTP_MECHANISM        of AUTH, or empty             SMTP_USER SMTP_PASSWORD
+//! SMTPUTF8              not empty when an address is not ASCII
 //! MAIL_FROM             the reverse-path              RCPT_TO         file: the forward-paths, one a line
 //! MESSAGE               file: the content, lines end in CRLF
 //! SCRATCH               a folder for this message alone
@@ -32,6 +33,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 pub struct Send {
     /// Tells this message from all others of its upstream; letters, digits and hyphens.
     pub name: String,
+    pub kind: Kind,
     pub way: Way,
     /// `None` sends without AUTH.
     pub mechanism: Option<&'static str>,
@@ -49,6 +51,7 @@ impl Send {
         let mechanism = client.mechanism(way);
         let name = format!("{}-{kind:?}-{way:?}", client.name).to_lowercase();
         Self {
+            kind,
             way,
             mechanism,
             password: PASSWORD.to_owned(),
@@ -62,7 +65,7 @@ impl Send {
 
     /// The reverse-path.
     pub fn reverse_path(&self) -> String {
-        format!("{}@sender.example", self.name)
+        self.kind.reverse_path(&self.name)
     }
 
     /// Sends it by `client`.
@@ -95,6 +98,7 @@ impl Send {
             Way::StartTls => "starttls",
             Way::Implicit => "implicit",
         };
+        let utf8 = if self.kind == Kind::Utf8Addresses { "yes" } else { "" };
         let libraries = &built().await.libraries;
         [
             ("SMTP_HOST", "localhost".to_owned()),
@@ -104,6 +108,7 @@ impl Send {
             ("SMTP_MECHANISM", self.mechanism.unwrap_or_default().to_owned()),
             ("SMTP_USER", USER.to_owned()),
             ("SMTP_PASSWORD", self.password.clone()),
+            ("SMTPUTF8", utf8.to_owned()),
             ("MAIL_FROM", self.reverse_path()),
             ("RCPT_TO", file("recipients", (self.recipients.join("\n") + "\n").as_bytes())),
             ("MESSAGE", file("message", &self.content)),

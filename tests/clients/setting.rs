@@ -54,6 +54,7 @@ impl Setting {
     /// Starts upstream and relay.
     pub async fn start(rules: Rules) -> Self {
         let upstream = SmtpServer::plain().await.unwrap();
+        upstream.change(|settings| settings.further_extensions = vec!["SMTPUTF8".to_owned()]);
         let authority = CertificateAuthority::new("Postroad test clients").unwrap();
         let issued = authority.issue(&["localhost"]).unwrap();
         let ports = Way::ALL.map(|_| free_port().unwrap());

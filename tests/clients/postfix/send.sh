@@ -77,7 +77,7 @@ until [ -p "$SCRATCH/queue/public/pickup" ] || [ -S "$SCRATCH/queue/public/picku
   kill -0 "$master" 2>/dev/null || { cat "$SCRATCH/start" "$SCRATCH/log" >&2 || true; exit 1; }
   sleep 0.05
 done
-tr -d '\r' <"$MESSAGE" | sendmail -C "$MAIL_CONFIG" -i -f "$MAIL_FROM" -- "${recipients[@]}"
+tr -d '\r' <"$MESSAGE" | sendmail -C "$MAIL_CONFIG" -i ${SMTPUTF8:+-O SMTPUTF8} -f "$MAIL_FROM" -- "${recipients[@]}"
 
 # Each recipient's fate is a line of the log.
 for _ in $(seq 1200); do

@@ -28,6 +28,8 @@ def main() -> None:
             mechanism = {"PLAIN": smtp.auth_plain, "LOGIN": smtp.auth_login}[env["SMTP_MECHANISM"]]
             smtp.auth(env["SMTP_MECHANISM"], mechanism)
         options = [] if message.isascii() else ["BODY=8BITMIME"]
+        if env["SMTPUTF8"]:
+            options.append("SMTPUTF8")
         refused = smtp.sendmail(env["MAIL_FROM"], recipients, message, options)
         if refused:
             sys.exit(f"refused: {refused}")

@@ -432,6 +432,11 @@ impl Session {
         self.esmtp
             && match name.to_ascii_uppercase().as_str() {
                 "SIZE" => settings.size.is_some() && value.parse::<u64>().is_ok(),
+                // RFC 6531 §3.4: the parameter has no value.
+                "SMTPUTF8" => {
+                    value.is_empty()
+                        && settings.further_extensions.iter().any(|offered| offered == "SMTPUTF8")
+                }
                 "BODY" => {
                     settings.eight_bit_mime
                         && matches!(value.to_ascii_uppercase().as_str(), "7BIT" | "8BITMIME")
