@@ -6,6 +6,7 @@ mod conservation;
 mod failures;
 mod local;
 mod operator;
+mod postfix;
 mod rates;
 mod relay;
 mod submission;

@@ -55,13 +55,14 @@ git                          # the commit in the image labels
 iproute2                     # the test cluster's segment
 iptables                     # kubelet, port mappings
 libnet-ssleay-perl           # swaks speaks TLS with it
-libsasl2-modules             # AUTH for Postfix
+libsasl2-modules             # AUTH for Postfix, as client and as upstream
 msmtp                        # a client of tests/clients
 nftables                     # kube-proxy
 openssl                      # certificates of the demo and of the test cluster
-postfix                      # a client of tests/clients; it gets no configuration here and does not run
+postfix                      # a client of tests/clients and an upstream; it gets no configuration here and does not run
 python3                      # a client of tests/clients
 runc|containerd.io           # containers
+sasl2-bin                    # users of the upstream Postfix
 shellcheck                   # lints of the scripts
 socat                        # the way from this machine's loopback to the test cluster's API server
 swaks                        # a client of tests/clients and of the demo

@@ -23,6 +23,7 @@ pub mod lettre_client;
 pub mod load;
 pub mod mounted_folder;
 pub mod ports;
+pub mod postfix;
 pub mod processes;
 pub mod prometheus;
 pub mod relay_process;
