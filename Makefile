@@ -43,6 +43,11 @@ test: setup ## Everything: set-up, lints, all suites, the chart, the images, the
 fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=600]
 	SECONDS_EACH=$${SECONDS_EACH:-600} tests/fuzz/run.sh
 
+.PHONY: bench-connections
+bench-connections: ## Measure what ten thousand idle sessions cost a relay, and how fast they come
+	cargo build -p postroad-relay
+	cargo test -p postroad-tests --test integration -- --ignored --nocapture submission::idle_sessions
+
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes for tests, kubectl and helm into a cache outside the tree
 	tests/control-plane/build.sh

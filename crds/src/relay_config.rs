@@ -94,6 +94,25 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// Whether a user and password are asked for.
     pub authentication: Authentication,
+    /// Whether they are also taken without TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_authentication: bool,
+    /// What becomes of a bare LF in content.
+    #[serde(default)]
+    pub bare_newline: BareNewline,
+    /// Networks of load balancers whose connections must begin with a PROXY protocol header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<IpNet>,
+}
+
+/// What becomes of a bare LF in content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BareNewline {
+    /// The message is refused.
+    #[default]
+    Reject,
+    /// It becomes CRLF.
+    Normalise,
 }
 
 /// Whether and how a listener speaks TLS.
@@ -109,7 +128,7 @@ pub enum ListenerTls {
     Implicit,
 }
 
-/// Whether a listener asks for a user and password. AUTH is only ever offered under TLS.
+/// Whether a listener asks for a user and password. AUTH is only offered under TLS unless the listener says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authentication {
     /// AUTH is not offered.
@@ -361,10 +380,43 @@ pub struct Limits {
     /// Received fields a message may come with.
     #[serde(default = "default_hops")]
     pub hops: u32,
+    /// Messages accepted on one connection.
+    #[serde(default = "default_messages_per_connection")]
+    pub messages_per_connection: u32,
+    /// Octets of one message's header section.
+    #[serde(default = "default_header_bytes")]
+    pub header_bytes: u64,
+    /// Fields of one message's header section.
+    #[serde(default = "default_header_fields")]
+    pub header_fields: u32,
+    /// Seconds for a whole command.
+    #[serde(default = "default_timeout_seconds")]
+    pub command_timeout_seconds: u32,
+    /// Seconds of silence within a message.
+    #[serde(default = "default_timeout_seconds")]
+    pub content_timeout_seconds: u32,
+    /// Seconds for a whole message.
+    #[serde(default = "default_content_seconds")]
+    pub content_seconds: u32,
 }
 
 fn default_hops() -> u32 {
     100
+}
+fn default_messages_per_connection() -> u32 {
+    1000
+}
+fn default_header_bytes() -> u64 {
+    256 * 1024
+}
+fn default_header_fields() -> u32 {
+    1000
+}
+fn default_timeout_seconds() -> u32 {
+    300
+}
+fn default_content_seconds() -> u32 {
+    1800
 }
 
 /// What is changed in header sections.

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use postroad_relay::relay::{self, Arguments};
 use postroad_relay::sandbox;
 use postroad_relay::telemetry::{self, LogFormat};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Accepts mail over SMTP, keeps it durably and forwards it over persistent sessions.
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, log: &str, format: LogFormat) -> anyhow::Result<()> {
     telemetry::start(log, format)?;
+    raise_open_files();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -102,6 +104,19 @@ fn run(arguments: Arguments, log: &str, format: LogFormat) -> anyhow::Result<()>
         };
         relay::run(arguments, stop).await
     })
+}
+
+/// Each session is a file descriptor, and the customary soft limit of 1024 is made for programs that use `select`. What the
+/// hard limit allows is taken.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => tracing::debug!(maximum = ?limit.maximum, "open files"),
+        Err(error) => {
+            tracing::warn!(%error, current = ?limit.current, "the limit of open files cannot be raised")
+        }
+    }
 }
 
 fn show(command: &SandboxCommand) -> anyhow::Result<()> {

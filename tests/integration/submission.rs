@@ -10,6 +10,9 @@ use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::SmtpServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::{LIMIT, config};
 
@@ -132,4 +135,124 @@ async fn a_renewed_certificate_is_shown_to_the_next_client_and_cuts_no_transacti
         250
     );
     setting.upstream.wait_for(2, LIMIT).await.unwrap();
+}
+
+/// What a client that sends `octets` at once and then nothing reads until the relay closes, or `ends_with`.
+async fn raw(port: u16, octets: &[u8], ends_with: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(octets).await.unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 1024]);
+    let read = async {
+        while !text.ends_with(ends_with) {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => text.push_str(&String::from_utf8_lossy(&buffer[..count])),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, read).await.unwrap();
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_is_believed_and_nobody_else() {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let port = free_port().unwrap();
+    let mut config = config(port, &upstream, "secret");
+    let IdentityKind::Network { cidrs } = &mut config.identities[0].kind else { panic!() };
+    *cidrs = vec!["192.0.2.0/24".parse().unwrap()];
+    config.listeners[0].proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    let mail = "EHLO c.example\r\nMAIL FROM:<a@example.com>\r\nQUIT\r\n";
+    let check = async |header: &[u8], expected: &str| {
+        let text = raw(port, &[header, mail.as_bytes()].concat(), "closing\r\n").await;
+        assert!(text.contains(expected), "{:?}: {text}", String::from_utf8_lossy(header));
+    };
+    check(b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 25\r\n", "250 2.1.0").await;
+    check(b"PROXY TCP4 198.51.100.7 127.0.0.1 4000 25\r\n", "client 198.51.100.7 matches no identity").await;
+    let binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x7f\0\0\x01\x0f\xa0\0\x19";
+    check(binary, "250 2.1.0").await;
+    assert_eq!(raw(port, mail.as_bytes(), "\n").await, "", "without a header there is no session");
+
+    config.listeners[0].proxies = vec!["192.0.2.1/32".parse().unwrap()];
+    relay.rewrite_config(&config).unwrap();
+    let applied = "postroad_relay_configurations_applied_total";
+    relay
+        .wait_for_metrics("the proxies", LIMIT, |metrics| metrics.value(applied) == Some(2.0))
+        .await
+        .unwrap();
+    let text = raw(port, b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 25\r\n", "recognised\r\n").await;
+    assert!(text.contains("\r\n500 "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_cross_the_network_in_the_clear_only_where_the_listener_says_so() {
+    let mut setting = setting().await;
+    setting.config.listeners[0].tls = ListenerTls::Optional;
+    for (insecure, offered, code) in [(false, false, 538), (true, true, 235)] {
+        setting.config.listeners[0].insecure_authentication = insecure;
+        setting.relay.rewrite_config(&setting.config).unwrap();
+        let address = ([127, 0, 0, 1], setting.port).into();
+        let applied = 2.0 + f64::from(u8::from(insecure));
+        let metric = "postroad_relay_configurations_applied_total";
+        setting
+            .relay
+            .wait_for_metrics("it", LIMIT, |metrics| metrics.value(metric) == Some(applied))
+            .await
+            .unwrap();
+        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
+        assert_eq!(client.ehlo("client.example").await.unwrap().offers("AUTH"), offered);
+        assert_eq!(client.auth_plain("plain", "hunter2").await.unwrap().code, code);
+    }
+}
+
+/// `make bench-connections`: what ten thousand sessions that say nothing cost, and how fast they come.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: make bench-connections"]
+async fn idle_sessions() {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let authority = CertificateAuthority::new("clients' authority").unwrap();
+    for tls in [ListenerTls::None, ListenerTls::Implicit] {
+        let port = free_port().unwrap();
+        let mut config = config(port, &upstream, "secret");
+        config.certificate = Some(certificate(&authority));
+        config.listeners[0].tls = tls;
+        (config.limits.connections, config.limits.connections_per_client) = (20_000, 20_000);
+        let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+        let sessions: usize = std::env::var("SESSIONS").map_or(10_000, |text| text.parse().unwrap());
+        let mut open = Vec::with_capacity(sessions);
+        let (before, begin) = (relay.resident_octets().unwrap(), std::time::Instant::now());
+        while open.len() < sessions {
+            let mut batch = JoinSet::new();
+            for _ in 0..50.min(sessions - open.len()) {
+                let pem = authority.pem();
+                batch.spawn(async move {
+                    let address = ([127, 0, 0, 1], port).into();
+                    match tls {
+                        ListenerTls::Implicit => SmtpClient::connect_tls(address, "localhost", &pem).await,
+                        _ => SmtpClient::connect(address).await,
+                    }
+                });
+            }
+            open.extend(batch.join_all().await.into_iter().map(Result::unwrap));
+        }
+        let rate = sessions as f64 / begin.elapsed().as_secs_f64();
+        let octets = (relay.resident_octets().unwrap() - before) as usize / sessions;
+        let begin = std::time::Instant::now();
+        let address = ([127, 0, 0, 1], port).into();
+        let security = match tls {
+            ListenerTls::Implicit => {
+                Security::Implicit { server_name: "localhost".into(), ca_pem: authority.pem() }
+            }
+            _ => Security::None,
+        };
+        let mut late = SmtpClient::open(address, &security, "client.example").await.unwrap();
+        late.ehlo("client.example").await.unwrap();
+        let reply = late.message("a@example.com", &["b@example.net"], b"Subject: x\r\n\r\n").await.unwrap();
+        assert_eq!(reply.code, 250);
+        eprintln!(
+            "{tls:?}: {sessions} sessions, {octets} octets each, {rate:.0} a second; a message then in {:?}",
+            begin.elapsed()
+        );
+    }
 }

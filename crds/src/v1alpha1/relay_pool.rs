@@ -108,7 +108,7 @@ fn default_replicas() -> i32 {
 /// A port on which apps hand in mail.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("self.authentication == 'None' || self.tls != 'None'")
+    validation = Rule::new("self.authentication == 'None' || self.tls != 'None' || self.insecureAuthentication == 'Accepted'")
         .message("authentication needs TLS: set tls to Optional, Required or Implicit, or authentication to None"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -128,6 +128,50 @@ pub struct Listener {
     /// `Required`: no mail without AUTH.
     #[serde(default)]
     pub authentication: Authentication,
+    /// `Refused`: AUTH is neither offered nor accepted before TLS. `Accepted`: it is, so that passwords cross the network
+    /// readable by whoever can listen there. Only for clients that cannot speak TLS, on a network you trust.
+    #[serde(default)]
+    pub insecure_authentication: InsecureAuthentication,
+    /// What becomes of a line feed without carriage return in a message. `Reject`: the message is refused with 550 5.6.0.
+    /// `Normalise`: it becomes CRLF, for old clients that end lines so; still only CRLF.CRLF ends a message.
+    #[serde(default)]
+    pub bare_newline: BareNewline,
+    /// For listeners behind a load balancer that speaks the PROXY protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Whether AUTH is spoken in the clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InsecureAuthentication {
+    /// It is not.
+    #[default]
+    Refused,
+    /// It is: passwords can be read on the way.
+    Accepted,
+}
+
+/// What becomes of a line feed without carriage return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BareNewline {
+    /// The message is refused.
+    #[default]
+    Reject,
+    /// It becomes CRLF.
+    Normalise,
+}
+
+/// Whom a listener believes about where a connection comes from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks of the load balancers. A connection from them must begin with a PROXY protocol header of version 1 or 2 within
+    /// five seconds, or is closed; the address in it counts as the client's. From anywhere else such a header is a syntax
+    /// error.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry is a network such as 10.0.0.0/8 or fd00::/8"))]
+    pub trusted_cidrs: Vec<String>,
 }
 
 /// Whether and how a listener speaks TLS.
@@ -403,6 +447,29 @@ pub struct Limits {
     #[serde(default = "default_hops")]
     #[schemars(range(min = 1, max = 1000))]
     pub hops: i32,
+    /// Messages accepted on one connection. Further ones are answered 421; the client opens another.
+    #[serde(default = "default_messages_per_connection")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_connection: i32,
+    /// The largest header section of a message. A larger one is refused with 552 5.3.4.
+    #[serde(default = "default_header_size")]
+    pub header_size: Quantity,
+    /// Header fields of a message. More are refused with 554 5.6.0.
+    #[serde(default = "default_header_fields")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub header_fields: i32,
+    /// Seconds a client may take for a whole command; RFC 5321 §4.5.3.2.7 asks for 300.
+    #[serde(default = "default_timeout_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub command_timeout_seconds: i32,
+    /// Seconds a client may be silent within a message.
+    #[serde(default = "default_timeout_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub content_timeout_seconds: i32,
+    /// Seconds a client may take for a whole message, however steadily it sends.
+    #[serde(default = "default_content_seconds")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub content_seconds: i32,
 }
 
 impl Default for Limits {
@@ -413,6 +480,12 @@ impl Default for Limits {
             connections: default_connections(),
             connections_per_client: default_connections_per_client(),
             hops: default_hops(),
+            messages_per_connection: default_messages_per_connection(),
+            header_size: default_header_size(),
+            header_fields: default_header_fields(),
+            command_timeout_seconds: default_timeout_seconds(),
+            content_timeout_seconds: default_timeout_seconds(),
+            content_seconds: default_content_seconds(),
         }
     }
 }
@@ -431,6 +504,21 @@ fn default_connections_per_client() -> i32 {
 }
 fn default_hops() -> i32 {
     100
+}
+fn default_messages_per_connection() -> i32 {
+    1000
+}
+fn default_header_size() -> Quantity {
+    Quantity("256Ki".into())
+}
+fn default_header_fields() -> i32 {
+    1000
+}
+fn default_timeout_seconds() -> i32 {
+    300
+}
+fn default_content_seconds() -> i32 {
+    1800
 }
 
 /// What relays change in the header section of accepted mail.

@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use postroad_crds::relay_config as relay;
 use postroad_crds::v1alpha1::{
-    Authentication, Certificate, Headers, Identity, IdentityType, Limits, Listener, ListenerTls,
-    PasswordIdentity, Queue, RelayPool, Route, Shutdown, Storage, Upstream, Workload, octets,
+    Authentication, BareNewline, Certificate, Headers, Identity, IdentityType, InsecureAuthentication,
+    Limits, Listener, ListenerTls, PasswordIdentity, Queue, RelayPool, Route, Shutdown, Storage, Upstream,
+    Workload, octets,
 };
 
 use crate::reason::{Findings, Problem, Reason};
@@ -77,6 +78,12 @@ pub struct ValidatedListener {
     pub tls: relay::ListenerTls,
     /// Whether it asks for a user and password.
     pub authentication: relay::Authentication,
+    /// Whether AUTH is spoken without TLS too.
+    pub insecure_authentication: bool,
+    /// What becomes of a bare LF in content.
+    pub bare_newline: relay::BareNewline,
+    /// Networks of load balancers that speak the PROXY protocol.
+    pub proxies: Vec<IpNet>,
 }
 
 /// Where mail is kept.
@@ -222,7 +229,8 @@ fn listener(at: &At<'_>, spec: &Listener, certificate: bool) -> Result<Validated
     if spec.tls != ListenerTls::None && !certificate {
         return Err(at.invalid(&field, "TLS needs spec.certificate"));
     }
-    if spec.authentication != Authentication::None && spec.tls == ListenerTls::None {
+    let insecure = spec.insecure_authentication == InsecureAuthentication::Accepted;
+    if spec.authentication != Authentication::None && spec.tls == ListenerTls::None && !insecure {
         return Err(at.invalid(&field, "authentication needs TLS: set tls to Optional, Required or Implicit"));
     }
     Ok(ValidatedListener {
@@ -239,6 +247,15 @@ fn listener(at: &At<'_>, spec: &Listener, certificate: bool) -> Result<Validated
             Authentication::None => relay::Authentication::None,
             Authentication::Optional => relay::Authentication::Optional,
             Authentication::Required => relay::Authentication::Required,
+        },
+        insecure_authentication: insecure,
+        bare_newline: match spec.bare_newline {
+            BareNewline::Reject => relay::BareNewline::Reject,
+            BareNewline::Normalise => relay::BareNewline::Normalise,
+        },
+        proxies: match &spec.proxy_protocol {
+            Some(proxy) => cidrs(at, &format!("{field}.proxyProtocol.trustedCidrs"), &proxy.trusted_cidrs)?,
+            None => Vec::new(),
         },
     })
 }
@@ -263,7 +280,7 @@ fn identities(
         let field = format!("clients.identities[{}]", spec.name);
         let kind = match (spec.type_, &spec.network, &spec.password) {
             (IdentityType::Network, Some(network), None) => findings
-                .spec(cidrs(at, &field, &network.cidrs))
+                .spec(cidrs(at, &format!("{field}.network.cidrs"), &network.cidrs))
                 .map(|cidrs| relay::IdentityKind::Network { cidrs }),
             (IdentityType::Password, None, Some(password)) => findings
                 .reference(
@@ -335,12 +352,7 @@ fn senders(at: &At<'_>, field: &str, texts: &[String]) -> Result<Vec<String>, Pr
 
 fn cidrs(at: &At<'_>, field: &str, texts: &[String]) -> Result<Vec<IpNet>, Problem> {
     let network = |text: &String| {
-        text.parse().map_err(|_| {
-            at.invalid(
-                &format!("{field}.network.cidrs"),
-                format!("{text:?} is not a network such as 10.0.0.0/8"),
-            )
-        })
+        text.parse().map_err(|_| at.invalid(field, format!("{text:?} is not a network such as 10.0.0.0/8")))
     };
     texts.iter().map(network).collect()
 }
@@ -486,6 +498,12 @@ fn limits(at: &At<'_>, spec: &Limits) -> Result<relay::Limits, Problem> {
         connections: at.count("limits.connections", spec.connections)?,
         connections_per_client: at.count("limits.connectionsPerClient", spec.connections_per_client)?,
         hops: at.count("limits.hops", spec.hops)?,
+        messages_per_connection: at.count("limits.messagesPerConnection", spec.messages_per_connection)?,
+        header_bytes: at.octets("limits.headerSize", &spec.header_size)?,
+        header_fields: at.count("limits.headerFields", spec.header_fields)?,
+        command_timeout_seconds: at.count("limits.commandTimeoutSeconds", spec.command_timeout_seconds)?,
+        content_timeout_seconds: at.count("limits.contentTimeoutSeconds", spec.content_timeout_seconds)?,
+        content_seconds: at.count("limits.contentSeconds", spec.content_seconds)?,
     })
 }
 

@@ -16,7 +16,10 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use smtp_protocol::{AccessToken, Credentials, PlainCredentials};
+use smtp_protocol::{
+    AccessToken, AuthOffer, BareNewline, Credentials, Mechanism, PlainCredentials,
+    ServerConfig as SessionConfig, ServerTimeouts, TlsOffer,
+};
 
 use crate::credentials::{Passwords, PoolSecret, Users};
 use crate::domain_pattern::DomainPattern;
@@ -83,6 +86,10 @@ pub struct Listener {
     pub authentication: Authentication,
     /// The certificate, unless `tls` is `None`.
     pub certificate: Option<Certificate>,
+    /// Networks of load balancers whose connections must begin with a PROXY protocol header.
+    pub proxies: Arc<[IpNet]>,
+    /// What its sessions are made with.
+    pub session: Arc<SessionConfig>,
 }
 
 /// A parsed certificate chain with its key, ready for handshakes.
@@ -102,6 +109,8 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// Received fields a message may come with.
     pub hops: usize,
+    /// Time for a whole message's content.
+    pub content: Duration,
 }
 
 /// One rule that lets clients in.
@@ -243,12 +252,13 @@ impl Policy {
             .collect::<Result<BTreeMap<_, _>, PolicyError>>()?;
         let identities =
             config.identities.iter().map(compile_identity).collect::<Result<Vec<_>, PolicyError>>()?;
+        let passwords = Passwords::of(identities.iter().filter_map(Identity::users), pool_secret(config));
         Ok(Self {
             pool: config.pool.to_string(),
             replicas: config.replicas,
             hostname: config.hostname.clone(),
-            listeners: listeners(config, certificate.as_ref())?,
-            passwords: Passwords::of(identities.iter().filter_map(Identity::users), pool_secret(config)),
+            listeners: listeners(config, certificate.as_ref(), passwords.scram)?,
+            passwords,
             identities,
             routes: routes(config, &upstreams)?,
             upstreams,
@@ -264,6 +274,7 @@ impl Policy {
                 connections: config.limits.connections as usize,
                 connections_per_client: config.limits.connections_per_client as usize,
                 hops: config.limits.hops as usize,
+                content: seconds(config.limits.content_seconds),
             },
             removed_fields: removed_fields(&config.headers),
             accept_after_stop: seconds(config.shutdown.accept_seconds),
@@ -281,7 +292,11 @@ fn seconds(count: u32) -> Duration {
     Duration::from_secs(u64::from(count))
 }
 
-fn listeners(config: &RelayConfig, certificate: Option<&Certificate>) -> Result<Vec<Listener>, PolicyError> {
+fn listeners(
+    config: &RelayConfig,
+    certificate: Option<&Certificate>,
+    scram: bool,
+) -> Result<Vec<Listener>, PolicyError> {
     let compile = |listener: &rendered::Listener| {
         let place = format!("listener {:?}", listener.name);
         if listener.tls != ListenerTls::None && certificate.is_none() {
@@ -293,9 +308,49 @@ fn listeners(config: &RelayConfig, certificate: Option<&Certificate>) -> Result<
             tls: listener.tls,
             authentication: listener.authentication,
             certificate: certificate.filter(|_| listener.tls != ListenerTls::None).cloned(),
+            proxies: listener.proxies.clone().into(),
+            session: Arc::new(session_config(config, listener, scram)),
         })
     };
     config.listeners.iter().map(compile).collect()
+}
+
+/// What the protocol needs to know of a listener.
+fn session_config(config: &RelayConfig, listener: &rendered::Listener, scram: bool) -> SessionConfig {
+    let limits = &config.limits;
+    SessionConfig {
+        hostname: config.hostname.clone(),
+        banner_text: "ESMTP Postroad".to_owned(),
+        message_bytes: limits.message_bytes,
+        header_bytes: limits.header_bytes,
+        header_fields: limits.header_fields,
+        recipients: limits.recipients_per_message as usize,
+        messages: limits.messages_per_connection,
+        tls: match listener.tls {
+            ListenerTls::None => TlsOffer::None,
+            ListenerTls::Optional => TlsOffer::StartTls,
+            ListenerTls::Required => TlsOffer::StartTlsRequired,
+            ListenerTls::Implicit => TlsOffer::Established,
+        },
+        authentication: match listener.authentication {
+            Authentication::None => AuthOffer::None,
+            Authentication::Optional => AuthOffer::Optional,
+            Authentication::Required => AuthOffer::Required,
+        },
+        mechanisms: if scram { Mechanism::ALL.to_vec() } else { vec![Mechanism::Plain, Mechanism::Login] },
+        auth_without_tls: listener.insecure_authentication,
+        smtputf8: true,
+        dsn: true,
+        bare_newline: match listener.bare_newline {
+            rendered::BareNewline::Reject => BareNewline::Reject,
+            rendered::BareNewline::Normalise => BareNewline::Normalise,
+        },
+        timeouts: ServerTimeouts {
+            command: seconds(limits.command_timeout_seconds),
+            content: seconds(limits.content_timeout_seconds),
+        },
+        ..SessionConfig::default()
+    }
 }
 
 fn compile_identity(identity: &rendered::Identity) -> Result<Identity, PolicyError> {

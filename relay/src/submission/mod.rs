@@ -7,6 +7,7 @@
 
 pub mod authorize;
 mod header_section;
+mod proxy_protocol;
 pub mod received;
 pub mod refusal;
 mod session;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Listener, Policy};
@@ -31,9 +33,12 @@ use crate::message::{DeliveryState, Envelope};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::Spool;
+use proxy_protocol::Source;
 
 /// How long accepting pauses when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a load balancer may take for its header.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message that is on stable storage and now dispatch's to deliver.
 #[derive(Debug)]
@@ -156,7 +161,12 @@ async fn accept(socket: TcpListener, settings: watch::Receiver<Listener>, contex
         match accepted {
             Ok((stream, peer)) => {
                 let listener = settings.borrow().clone();
-                admit(stream, peer.ip().to_canonical(), listener, &context);
+                let peer = peer.ip().to_canonical();
+                if listener.proxies.iter().any(|network| network.contains(&peer)) {
+                    context.sessions.spawn(admit_proxied(stream, peer, listener, context.clone()));
+                } else {
+                    admit(stream, peer, listener, &context);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -164,6 +174,26 @@ async fn accept(socket: TcpListener, settings: watch::Receiver<Listener>, contex
             }
         }
     }
+}
+
+/// A connection by a load balancer: first it has to say whose it is.
+async fn admit_proxied(mut stream: TcpStream, proxy: IpAddr, listener: Listener, context: Context) {
+    let total = context.policy.borrow().limits.connections;
+    // Counted while it is read, so that headers that never come are bounded like everything else.
+    let Ok(counted) = context.limits.admit(proxy, total, usize::MAX) else { return };
+    let source = match timeout(PROXY_HEADER_TIMEOUT, proxy_protocol::read(&mut stream)).await {
+        Ok(Ok(source)) => source,
+        Ok(Err(error)) => {
+            return tracing::warn!(%proxy, listener = listener.name, %error, "connection closed");
+        }
+        Err(_) => return tracing::warn!(%proxy, listener = listener.name, "no PROXY protocol header in time"),
+    };
+    drop(counted);
+    let client = match source {
+        Source::Client(client) => client.to_canonical(),
+        Source::Unknown => proxy,
+    };
+    admit(stream, client, listener, &context);
 }
 
 fn admit(stream: TcpStream, client: IpAddr, listener: Listener, context: &Context) {

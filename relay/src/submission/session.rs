@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use smtp_protocol::{
-    AuthOffer, Body, EnvelopeId, Event, ForwardPath, Mechanism, Notify, OriginalRecipient, PlainCredentials,
-    Reply, Return, ReversePath, ServerConfig, ServerSession, TlsOffer,
+    Body, EnvelopeId, Event, ForwardPath, Notify, OriginalRecipient, PlainCredentials, Reply, Return,
+    ReversePath, ServerSession,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::authorize::{self, AuthenticatedUser, Client};
 use super::header_section::{HeaderRules, HeaderSection};
@@ -26,7 +26,7 @@ use super::received::{self, TlsFacts, Trace};
 use super::refusal::{Reason, Refusal};
 use super::stream::Stream;
 use super::{Accepted, Context};
-use crate::config::{Authentication, Listener, ListenerTls, Policy};
+use crate::config::{Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
 use crate::message::{self, DeliveryState, Envelope, MessageId, Recipient, Ret, Timestamp};
@@ -34,8 +34,6 @@ use crate::metrics;
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
 
-/// One read from the socket.
-const READ_OCTETS: usize = 16 * 1024;
 /// A handshake that takes longer belongs to no mail client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that is one too many gets this long to hear so.
@@ -58,8 +56,7 @@ enum Ended {
 pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, context: Context) {
     // Replies are whole when they are written; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let policy = context.policy.borrow().clone();
-    let session = ServerSession::new(Arc::new(server_config(&policy, &listener)));
+    let session = ServerSession::new(listener.session.clone());
     let name = listener.name.clone();
     let connection = Connection {
         session,
@@ -69,7 +66,7 @@ pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, c
         context,
         transaction: None,
         tls: None,
-        buffer: BytesMut::with_capacity(READ_OCTETS),
+        deadline: Instant::now(),
     };
     match connection.serve(Stream::Plain(stream)).await {
         Ok(()) => tracing::debug!(%client, listener = name, "session ended"),
@@ -97,41 +94,13 @@ pub(super) async fn refuse(
     if listener.tls == ListenerTls::Implicit {
         return;
     }
-    let config = Arc::new(server_config(&policy, &listener));
-    let output = ServerSession::refuse(config, Reply::new(421, (4, 7, 0), text)).take_output();
+    let output =
+        ServerSession::refuse(listener.session.clone(), Reply::new(421, (4, 7, 0), text)).take_output();
     let _ = timeout(REFUSAL_TIMEOUT, async {
         stream.write_all(&output).await?;
         stream.shutdown().await
     })
     .await;
-}
-
-fn server_config(policy: &Policy, listener: &Listener) -> ServerConfig {
-    ServerConfig {
-        hostname: policy.hostname.clone(),
-        banner_text: "ESMTP Postroad".to_owned(),
-        message_bytes: policy.limits.message_bytes,
-        recipients: policy.limits.recipients,
-        tls: match listener.tls {
-            ListenerTls::None => TlsOffer::None,
-            ListenerTls::Optional => TlsOffer::StartTls,
-            ListenerTls::Required => TlsOffer::StartTlsRequired,
-            ListenerTls::Implicit => TlsOffer::Established,
-        },
-        authentication: match listener.authentication {
-            Authentication::None => AuthOffer::None,
-            Authentication::Optional => AuthOffer::Optional,
-            Authentication::Required => AuthOffer::Required,
-        },
-        mechanisms: if policy.passwords.scram {
-            Mechanism::ALL.to_vec()
-        } else {
-            vec![Mechanism::Plain, Mechanism::Login]
-        },
-        smtputf8: true,
-        dsn: true,
-        ..ServerConfig::default()
-    }
 }
 
 struct Connection {
@@ -142,7 +111,8 @@ struct Connection {
     context: Context,
     transaction: Option<Transaction>,
     tls: Option<TlsFacts>,
-    buffer: BytesMut,
+    /// When the command or message that is under way has to be complete.
+    deadline: Instant,
 }
 
 /// What has been agreed to since MAIL.
@@ -205,26 +175,36 @@ impl Connection {
                 Next::Read => {}
             }
             let stopping = shutdown.phase() == Phase::Stopping;
+            let deadline = self.next_deadline();
             tokio::select! {
-                read = timeout(self.session.read_timeout(), stream.read_buf(&mut self.buffer)) => match read {
+                read = timeout_at(deadline, stream.receive()) => match read {
                     Err(_) => self.session.timed_out(),
-                    Ok(Ok(0)) => return Err(Ended::ByClient),
-                    Ok(read) => {
-                        read?;
-                        self.session.receive(&self.buffer);
-                        self.buffer.clear();
-                    }
+                    Ok(read) => match read? {
+                        octets if octets.is_empty() => return Err(Ended::ByClient),
+                        octets => self.session.receive_buffer(octets),
+                    },
                 },
                 () = shutdown.reached(Phase::Stopping), if !stopping => self.session.shut_down(),
             }
         }
     }
 
+    /// When to give up waiting for the client: silence is bounded, and so is the time for a whole command or message, or else
+    /// an octet a minute would hold a connection for ever.
+    fn next_deadline(&mut self) -> Instant {
+        let silence = Instant::now() + self.session.read_timeout();
+        let receiving = self.transaction.as_ref().is_some_and(|transaction| transaction.content.is_some());
+        if !receiving && self.session.buffered() == 0 {
+            self.deadline = silence;
+        }
+        silence.min(self.deadline)
+    }
+
     async fn handshake(&self, stream: Stream) -> Result<Stream, Ended> {
         let Some(certificate) = self.listener.certificate.clone() else {
             return Err(io::Error::other("the listener has no certificate").into());
         };
-        match timeout(HANDSHAKE_TIMEOUT, stream.handshake(certificate.0)).await {
+        match timeout(HANDSHAKE_TIMEOUT, Box::pin(stream.handshake(certificate.0))).await {
             Err(_) => Err(Ended::Handshake),
             Ok(result) => Ok(result?),
         }
@@ -245,16 +225,17 @@ impl Connection {
         }
     }
 
+    /// What is rare and large is boxed: an idle session would else reserve room for it all its life.
     async fn handle_events(&mut self) -> Next {
         while let Some(event) = self.session.poll() {
             match event {
                 Event::StartTls => return Next::StartTls,
                 Event::Closed => return Next::Close,
                 Event::Authenticate(credentials) => {
-                    let reply = self.authenticate(&credentials).await;
+                    let reply = Box::pin(self.authenticate(&credentials)).await;
                     self.session.respond(reply);
                 }
-                Event::LookUpKeys { username } => self.provide_keys(&username).await,
+                Event::LookUpKeys { username } => Box::pin(self.provide_keys(&username)).await,
                 Event::Proof { username, proven } => {
                     let reply = self.proof(&username, proven);
                     self.session.respond(reply);
@@ -268,12 +249,12 @@ impl Connection {
                     self.session.respond(reply);
                 }
                 Event::Data => {
-                    let reply = self.data().await;
+                    let reply = Box::pin(self.data()).await;
                     self.session.respond(reply);
                 }
                 Event::Content(slice) => self.content(slice).await,
                 Event::EndOfContent => {
-                    let reply = self.end_of_content().await;
+                    let reply = Box::pin(self.end_of_content()).await;
                     self.session.respond(reply);
                 }
                 Event::Abort => self.transaction = None,
@@ -422,6 +403,7 @@ impl Connection {
         let mut content = Content { id, draft, header_section, accepted_at, failure: None };
         content.append(Bytes::from(trace)).await;
         transaction.content = Some(content);
+        self.deadline = Instant::now() + policy.limits.content;
         Reply::bare(354, "start mail input; end with <CRLF>.<CRLF>")
     }
 

@@ -14,6 +14,8 @@ use crate::spool::Options;
 
 struct Served {
     _listeners: Listeners,
+    context: Context,
+    policy: Arc<Policy>,
     _accepted: mpsc::Receiver<Accepted>,
     _phase: watch::Sender<Phase>,
     _folder: tempfile::TempDir,
@@ -44,7 +46,7 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
     let (spool, _) = Spool::open(folder.path(), Options::default()).unwrap();
     let (accepted, announcements) = mpsc::channel(1);
     let (phase, shutdown) = shutdown::channel();
-    let mut listeners = Listeners::new(Context {
+    let context = Context {
         policy: watch::channel(policy.clone()).1,
         spool,
         accepted,
@@ -53,10 +55,19 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
         limits: ConnectionLimits::default(),
         verifier: Arc::default(),
         sessions: TaskTracker::new(),
-    });
+    };
+    let mut listeners = Listeners::new(context.clone());
     let bound = listeners.bind(&policy).await.unwrap();
     listeners.apply(&policy, bound);
-    Served { _listeners: listeners, _accepted: announcements, _phase: phase, _folder: folder, address }
+    Served {
+        _listeners: listeners,
+        context,
+        policy,
+        _accepted: announcements,
+        _phase: phase,
+        _folder: folder,
+        address,
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,6 +83,34 @@ async fn a_client_that_stalls_is_told_so_after_five_minutes() {
     assert!(last.starts_with("421 4.4.2"), "{text}");
     let waited = begin.elapsed();
     assert!((Duration::from_secs(300)..Duration::from_secs(310)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_comes_an_octet_at_a_time_is_not_waited_for_longer() {
+    let served = served().await;
+    let mut client = TcpStream::connect(served.address).await.unwrap();
+    let begin = Instant::now();
+    let mut octets = b"NOOP".iter().cycle();
+    let mut reply = [0; 512];
+    loop {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let _ = client.write_all(&[*octets.next().unwrap()]).await;
+        let read = client.try_read(&mut reply);
+        if matches!(read, Ok(count) if String::from_utf8_lossy(&reply[..count]).contains("421 4.4.2")) {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(1000), "still waited for");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_is_small() {
+    let served = served().await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let listener = served.policy.listeners[0].clone();
+    let session = session::run(stream, [127, 0, 0, 1].into(), listener, served.context.clone());
+    let octets = std::mem::size_of_val(&session);
+    assert!(octets <= 3584, "{octets} octets");
 }
 
 #[tokio::test]

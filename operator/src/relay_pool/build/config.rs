@@ -26,6 +26,9 @@ pub fn relay_config(
         address: address(listener),
         tls: listener.tls,
         authentication: listener.authentication,
+        insecure_authentication: listener.insecure_authentication,
+        bare_newline: listener.bare_newline,
+        proxies: listener.proxies.clone(),
     };
     RelayConfig {
         version: VERSION.to_owned(),
