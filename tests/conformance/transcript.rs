@@ -1,11 +1,40 @@
 //! Reading the files of relay/smtp/tests/transcripts/server; their form is told in relay/smtp/tests/protocol/transcripts.rs.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 /// One file.
 pub(crate) struct Transcript {
     pub(crate) file: String,
     pub(crate) lines: Vec<Line>,
+}
+
+impl Transcript {
+    /// How the listener is set: `name=value` of the first line, none when it begins otherwise.
+    pub(crate) fn options(&self) -> HashMap<&str, &str> {
+        let first = self.lines.first().filter(|line| line.speaker == '!');
+        let words = first.and_then(|line| line.text.strip_prefix("server ")).unwrap_or_default();
+        words.split(' ').filter_map(|word| word.split_once('=')).collect()
+    }
+
+    /// Whether something happens to the server that ends it.
+    pub(crate) fn stops_the_server(&self) -> bool {
+        self.does("shutdown")
+    }
+
+    /// Whether the client falls silent.
+    pub(crate) fn waits_for_a_timeout(&self) -> bool {
+        self.does("timeout")
+    }
+
+    /// Whether somebody says this.
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.text.contains(text))
+    }
+
+    fn does(&self, what: &str) -> bool {
+        self.lines.iter().any(|line| line.speaker == '!' && line.text == what)
+    }
 }
 
 /// One line of it.
