@@ -33,6 +33,7 @@ pub mod line;
 pub mod parameter;
 pub mod reply;
 pub mod scram;
+mod scram_arithmetic;
 pub mod server;
 pub mod xtext;
 

@@ -1,4 +1,4 @@
-//! SASL SCRAM-SHA-256 (RFC 5802, RFC 7677), the server's side: its messages and its arithmetic. No channel binding
+//! SASL SCRAM-SHA-256 (RFC 5802, RFC 7677), the server's side: what it stores and its messages. No channel binding
 //! (-PLUS).
 //!
 //! No randomness is made here: the server's nonce comes from the driver. User names are used as given, without
@@ -6,19 +6,15 @@
 //!
 //! Not here: base64 around the messages and when they are exchanged ([`crate::auth`]).
 
+use crate::scram_arithmetic::{Hash, hmac, salted_password, xor};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
 /// Octets of a client's nonce; it comes back in the server's challenge.
 const NONCE_OCTETS: usize = 128;
-
-/// A SHA-256 hash.
-type Hash = [u8; 32];
 
 /// What a server stores of a password (RFC 5802 §3). `Debug` shows no key.
 ///
@@ -39,9 +35,7 @@ pub struct ScramKeys {
 impl ScramKeys {
     /// Derives the keys of a password. Slow by design, `iterations` times two hashes: not for an event loop.
     pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Self {
-        let mut salted = Hash::default();
-        let prepared = stringprep::saslprep(password).unwrap_or(Cow::Borrowed(password));
-        pbkdf2::pbkdf2_hmac::<Sha256>(prepared.as_bytes(), salt, iterations, &mut salted);
+        let salted = salted_password(password, salt, iterations);
         Self {
             salt: salt.to_vec(),
             iterations,
@@ -160,15 +154,6 @@ fn decode_name(name: &str) -> Result<String, ScramError> {
         return Err(ScramError);
     }
     Ok(name.replace("=2C", ",").replace("=3D", "="))
-}
-
-fn hmac(key: &[u8], message: &[u8]) -> Hash {
-    let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
-    keyed.chain_update(message).finalize().into_bytes().into()
-}
-
-fn xor(one: &Hash, other: &Hash) -> Hash {
-    std::array::from_fn(|index| one[index] ^ other[index])
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 //!
 //! Pure: the nonce comes from the driver. Called by [`super::authentication`].
 
+use crate::scram_arithmetic::{Hash, hmac, prepared, salted_password, xor};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::fmt;
 
 /// RFC 7677 §4: fewer iterations protect the password too little to be accepted from a server.
@@ -25,7 +24,7 @@ pub(super) struct FirstSent {
 
 /// An exchange that awaits the server's signature.
 pub(super) struct FinalSent {
-    signature: Vec<u8>,
+    signature: Hash,
 }
 
 /// Why the server's message ends the exchange.
@@ -62,13 +61,12 @@ impl FirstSent {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ScramError::Nonce);
         }
-        let mut salted = [0; 32];
-        pbkdf2::pbkdf2_hmac::<Sha256>(prepared(password).as_bytes(), &salt, iterations, &mut salted);
+        let salted = salted_password(password, &salt, iterations);
         let without_proof = format!("c={},r={nonce}", STANDARD.encode(GS2_HEADER));
         let signed = format!("{},{server_first},{without_proof}", self.client_first_bare);
         let client_key = hmac(&salted, b"Client Key");
-        let client_signature = hmac(&Sha256::digest(&client_key), signed.as_bytes());
-        let proof: Vec<u8> = client_key.iter().zip(&client_signature).map(|(key, sign)| key ^ sign).collect();
+        let stored_key = Sha256::digest(client_key).into();
+        let proof = xor(&client_key, &hmac(&stored_key, signed.as_bytes()));
         let signature = hmac(&hmac(&salted, b"Server Key"), signed.as_bytes());
         Ok((FinalSent { signature }, format!("{without_proof},p={}", STANDARD.encode(proof))))
     }
@@ -97,17 +95,6 @@ fn parse_server_first(message: &str) -> Result<(&str, Vec<u8>, u32), ScramError>
         return Err(ScramError::Iterations);
     }
     Ok((nonce, salt, iterations))
-}
-
-/// SASLprep (RFC 4013). A text that it forbids is used as it is, as servers with an older rule stored it.
-fn prepared(text: &str) -> Cow<'_, str> {
-    stringprep::saslprep(text).unwrap_or(Cow::Borrowed(text))
-}
-
-fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(message);
-    mac.finalize().into_bytes().to_vec()
 }
 
 /// Nothing of it is for a log.
