@@ -36,11 +36,26 @@ pub struct Admin {
 /// When the socket fails.
 pub async fn serve(socket: TcpListener, admin: Admin) -> std::io::Result<()> {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(admin);
     axum::serve(socket, router).await
+}
+
+/// Healthy means: starting the process anew would not help. It does when the spool is unhealthy, as nothing it lost is tried
+/// again and nothing that is delivered can be recorded any more: each further delivery would come once more after the
+/// start. The probe's patience is the time in which what is under way still ends. On a volume that stays broken the start
+/// fails and says so; on one that was full or is mounted again the relay goes on from what is really on disk.
+async fn healthy(State(admin): State<Admin>) -> (StatusCode, String) {
+    match &*admin.spool.health().borrow() {
+        Health::Unhealthy(reason) => (StatusCode::SERVICE_UNAVAILABLE, unwritable(reason) + "\n"),
+        Health::Healthy | Health::Full => (StatusCode::OK, "ok\n".to_owned()),
+    }
+}
+
+fn unwritable(reason: &str) -> String {
+    format!("the spool cannot be written: {reason}")
 }
 
 /// Ready means: can accept mail. A configuration is in force from the first moment the port answers.
@@ -49,7 +64,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
         (Phase::Serving, Health::Healthy) => return (StatusCode::OK, "ok\n".to_owned()),
         (Phase::Leaving | Phase::Stopping, _) => "stopping".to_owned(),
         (_, Health::Full) => "the spool is full".to_owned(),
-        (_, Health::Unhealthy(reason)) => format!("the spool cannot be written: {reason}"),
+        (_, Health::Unhealthy(reason)) => unwritable(reason),
     };
     (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }

@@ -22,6 +22,16 @@ pub enum SpoolError {
         /// The budget.
         maximum: u64,
     },
+    /// The file system has no more free than is kept for ending mail. Transient to a client (452).
+    #[error(
+        "the spool's volume is full: {free} bytes are free, of which {reserve} are kept to settle what is queued"
+    )]
+    DiskFull {
+        /// Bytes free.
+        free: u64,
+        /// Bytes of them that no store may use.
+        reserve: u64,
+    },
     /// No message of this id is kept: never accepted, removed, or quarantined.
     #[error("message {0} is not in the spool")]
     Unknown(MessageId),

@@ -103,6 +103,11 @@ impl Log {
         Ok(())
     }
 
+    /// Bytes staged and not yet written.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.staged.len() as u64
+    }
+
     fn end(&self) -> u64 {
         self.written + self.staged.len() as u64
     }

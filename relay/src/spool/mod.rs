@@ -9,8 +9,11 @@
 //!   [`Spool::quarantine`] return `Ok`, what they say is on stable storage (`fdatasync` has returned) and survives the death
 //!   of the process and a power cut. [`Spool::settle`] holds in full or not at all.
 //! - **What a failure means.** The first write or sync that fails makes the spool [`Health::Unhealthy`] for good: every later
-//!   change, and those in the failed batch, are answered [`SpoolError::Unhealthy`]; nothing is tried again. Whether the
-//!   failed batch is found by the next start is unknown. Reading goes on.
+//!   change, and those in the failed batch, are answered [`SpoolError::Unhealthy`]; nothing is tried again, as a sync that
+//!   succeeds after a failed one proves nothing (the kernel has dropped what it could not write). Whether the failed batch is
+//!   found by the next start is unknown: its clients were answered 451, and a copy they send again may arrive beside it.
+//!   Reading, and with it delivery, goes on; outcomes cannot be recorded, so each message is tried once and again by the next
+//!   process. Readiness and health fall (`admin`): Kubernetes takes the pod out of its Service and starts the container anew.
 //! - **Group commit.** One thread writes. All changes that arrive while a sync runs are written and synced together after it,
 //!   up to 1024 changes or 8 MiB at once; a change waits for at most the running and its own sync, and no delay is added to
 //!   fill a batch. Reclaiming adds at most [`Options::reclaim_bytes_per_batch`] to a batch.
@@ -18,8 +21,13 @@
 //!   was acknowledged. Everything has a checksum; damage elsewhere costs only the messages it touches, which are put into
 //!   `quarantine/` and reported in [`Recovery::quarantined`]. Content outside of the last segment is verified when it is read
 //!   ([`SpoolError::Damaged`], ended by [`Spool::quarantine`]) or copied by reclaiming.
-//! - **Space.** Stores beyond [`Options::maximum_bytes`] are answered [`SpoolError::Full`]; everything that ends mail goes
-//!   on. What is removed is given back a segment at a time, without pauses.
+//! - **Space.** Stores beyond [`Options::maximum_bytes`] are answered [`SpoolError::Full`], those that would leave less than
+//!   three segments of the file system free [`SpoolError::DiskFull`]; everything that ends mail goes on. A full spool looks
+//!   every second whether there is room again. What is removed is given back a segment at a time, without pauses.
+//! - **Format.** Every segment bears a format version. A version that is not this one's is refused ([`SpoolError::Version`])
+//!   with the file untouched, so going back to an earlier relay needs that relay to read what the later one wrote; a version
+//!   that changes the format reads the one before it, and rewrites it by reclaiming. Envelope and state are JSON: a field
+//!   that is added has a default and needs no new version.
 //! - **Memory.** About 100 bytes a stored message, and 256 KiB a draft.
 //!
 //! # On disk
@@ -50,6 +58,7 @@ mod replay;
 mod scan;
 mod segment;
 mod shared;
+mod space;
 mod spare;
 #[cfg(test)]
 mod tests;
@@ -125,7 +134,10 @@ impl Spool {
         let reclaim = Reclaim::new(directory, options.clone(), shared.clone());
         shared.reclaiming.store(reclaim.pending(), Ordering::Relaxed);
         let directory = directory.to_owned();
-        let writer = Writer { directory, options, shared: shared.clone(), commands, log, reclaim, lock };
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let clock = clock.context("start the clock of", &directory)?;
+        let writer =
+            Writer { directory, options, shared: shared.clone(), commands, log, reclaim, lock, clock };
         let path = writer.directory.clone();
         let thread = std::thread::Builder::new().name("spool-writer".into());
         thread.spawn(move || writer.run()).context("start the writer of", &path)?;

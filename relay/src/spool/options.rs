@@ -15,7 +15,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The budget: stores that would make the segments' total exceed it are answered `Full`. 8 GiB unless told. State
     /// changes, removals, settlements and reclaiming go on beyond it, and the next segment is prepared ahead, so the volume
-    /// needs about four segments more than this.
+    /// needs about four segments more than this. On a smaller volume stores are refused while three segments are still free.
     pub maximum_bytes: u64,
     /// How much reclaiming may copy with each batch, in bytes: the bound on what it adds to the latency of a store. 1 MiB
     /// unless told.

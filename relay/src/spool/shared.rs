@@ -14,7 +14,8 @@ use super::record::Location;
 pub enum Health {
     /// It does.
     Healthy,
-    /// The budget is used up; over once a twentieth of it is free again.
+    /// The budget is used up or the file system nearly so; over once a twentieth of the budget, and a segment beyond the
+    /// file system's reserve, is free again.
     Full,
     /// A write or sync failed, for the reason told. Until the relay is restarted nothing is kept; reading stays possible.
     Unhealthy(String),

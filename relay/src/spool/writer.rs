@@ -10,9 +10,12 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::timeout;
 
 use super::command::{Command, NewMessage, Reply};
 use super::error::SpoolError;
@@ -21,14 +24,15 @@ use super::options::Options;
 use super::reclaim::{Effect, Reclaim, quarantine_stored};
 use super::record::{Kind, Location, Record};
 use super::shared::{Health, Pinned, Shared};
+use super::space::{self, Space};
 use crate::message::MessageId;
 
 /// A batch takes no further command once it has so many …
 const BATCH_COMMANDS: usize = 1024;
 /// … or so many bytes.
 const BATCH_BYTES: u64 = 8 << 20;
-/// The spool is `Full` no longer once this part of the budget is free.
-const HYSTERESIS: u64 = 20;
+/// How often a full spool looks whether there is room again.
+const EXAMINE_EVERY: Duration = Duration::from_secs(1);
 
 /// The writer's state. [`run`](Self::run) is its thread.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(super) struct Writer {
     pub(super) reclaim: Reclaim,
     /// Keeps other processes out; released when the thread ends.
     pub(super) lock: File,
+    /// Lets the thread wait for commands no longer than a time.
+    pub(super) clock: Runtime,
 }
 
 /// What one turn is going to answer and to change in the index, once it is synced.
@@ -51,6 +57,8 @@ struct Batch {
     /// Messages that this batch makes come or go: what later commands of it must see.
     presence: HashMap<MessageId, bool>,
     refused_full: bool,
+    /// What the file system had free when the batch first asked.
+    free: Option<u64>,
 }
 
 /// Given at the end of the turn, refusals too: what they say may rest on what the batch changes.
@@ -89,6 +97,14 @@ impl Writer {
                     Ok(command) => Some(command),
                     Err(TryRecvError::Empty) => None,
                     Err(TryRecvError::Disconnected) => break,
+                }
+            } else if matches!(&*self.shared.health.borrow(), Health::Full) {
+                // Room may come without a command: a volume is enlarged, another's files go.
+                let waiting = async { timeout(EXAMINE_EVERY, self.commands.recv()).await };
+                match self.clock.block_on(waiting) {
+                    Ok(None) => break,
+                    Ok(command) => command,
+                    Err(_) => None,
                 }
             } else {
                 let Some(command) = self.commands.blocking_recv() else { break };
@@ -229,12 +245,15 @@ impl Writer {
     }
 
     fn fits(&self, bytes: u64, batch: &mut Batch) -> Result<(), SpoolError> {
-        let (total, maximum) = (self.log.total_bytes(), self.options.maximum_bytes);
-        if total.saturating_add(bytes) <= maximum {
-            return Ok(());
-        }
-        batch.refused_full = true;
-        Err(SpoolError::Full { total, maximum })
+        let free = *batch.free.get_or_insert_with(|| space::free(&self.directory));
+        let admitted = self.space(free.saturating_sub(self.log.staged_bytes())).admit(bytes);
+        batch.refused_full |= admitted.is_err();
+        admitted
+    }
+
+    fn space(&self, free: u64) -> Space {
+        let Options { maximum_bytes: maximum, segment_bytes, .. } = self.options;
+        Space { total: self.log.total_bytes(), maximum, free, segment_bytes }
     }
 
     /// Makes the index show what is now on stable storage.
@@ -260,11 +279,11 @@ impl Writer {
     }
 
     fn watch_budget(&self, refused: bool) {
-        let (total, maximum) = (self.log.total_bytes(), self.options.maximum_bytes);
-        let resume = maximum - maximum / HYSTERESIS;
-        let health = if total > maximum || refused && total > resume {
+        let space = self.space(space::free(&self.directory));
+        let roomy = space.roomy();
+        let health = if space.exhausted() || refused && !roomy {
             Health::Full
-        } else if total <= resume {
+        } else if roomy {
             Health::Healthy
         } else {
             return;
@@ -276,8 +295,8 @@ impl Writer {
         });
         if changed {
             match health {
-                Health::Full => tracing::warn!(total, maximum, "the spool is full: no mail is accepted"),
-                _ => tracing::info!(total, maximum, "the spool has room again"),
+                Health::Full => tracing::warn!(?space, "the spool is full: no mail is accepted"),
+                _ => tracing::info!(?space, "the spool has room again"),
             }
         }
     }

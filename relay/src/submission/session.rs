@@ -451,7 +451,7 @@ impl Connection {
             Err(error) => {
                 tracing::error!(client = %self.client, %error, "a message could not be stored; the client was told to try again");
                 self.refused(match error {
-                    SpoolError::Full { .. } => spool_full(),
+                    SpoolError::Full { .. } | SpoolError::DiskFull { .. } => spool_full(),
                     _ => spool_not_writable(),
                 })
             }
