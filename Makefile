@@ -35,6 +35,7 @@ test: setup ## Everything: set-up, lints, all suites, the chart, the images, the
 	$(MAKE) control-plane
 	$(MAKE) check
 	$(MAKE) fuzz SECONDS_EACH=12
+	tests/torture/run.sh short
 	charts/check.sh
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
 	tests/cluster/check.sh
@@ -47,6 +48,10 @@ fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=6
 bench-connections: ## Measure what ten thousand idle sessions cost a relay, and how fast they come
 	cargo build -p postroad-relay
 	cargo test -p postroad-tests --test integration -- --ignored --nocapture submission::idle_sessions
+
+.PHONY: torture
+torture: setup ## Kill the relay, cut its power, fill and fail its disk, for long: docs/reference/durability.md
+	tests/torture/run.sh long
 
 .PHONY: control-plane
 control-plane: ## Build the Kubernetes for tests, kubectl and helm into a cache outside the tree

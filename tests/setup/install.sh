@@ -50,6 +50,7 @@ conntrack                    # kube-proxy
 containerd|containerd.io     # the test cluster's nodes
 containernetworking-plugins  # the network of their pods
 curl                         # downloads
+e2fsprogs                    # file systems of the torture suite
 ethtool                      # kubelet
 git                          # the commit in the image labels
 iproute2                     # the test cluster's segment
@@ -65,7 +66,9 @@ runc|containerd.io           # containers
 sasl2-bin                    # users of the upstream Postfix
 shellcheck                   # lints of the scripts
 socat                        # the way from this machine's loopback to the test cluster's API server
+strace                       # the torture suite sees the syncs with it
 swaks                        # a client of tests/clients and of the demo
+xfsprogs                     # file systems of the torture suite
 TEXT
 }
 

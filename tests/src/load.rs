@@ -107,6 +107,8 @@ pub struct Sent {
     pub unknown: BTreeSet<String>,
     /// Refused for good, and the reply.
     pub refused: BTreeMap<String, Reply>,
+    /// Refused for now after the final dot, and sent again: what the server kept all the same may arrive beside it.
+    pub repeated: BTreeSet<String>,
     /// Never handed over: the deadline came first or the load was stopped.
     pub unsent: BTreeSet<String>,
     /// How many connections were lost on the way.
@@ -178,7 +180,9 @@ enum Attempt {
     Acknowledged,
     Unknown,
     Refused(Reply),
-    /// A transient refusal or a connection that died before the final dot: the same token may be sent again.
+    /// A transient refusal of the content.
+    Repeat,
+    /// Another transient refusal or a connection that died before the final dot: the same token may be sent again.
     Again,
 }
 
@@ -205,16 +209,21 @@ impl Sender {
 
     /// Sends the message until its fate is known or can no longer be learned.
     async fn settle(&mut self, token: String) {
-        let wire = stuffed(&self.load.content(&token));
+        let mut wire = None;
         loop {
             if *self.stopped.borrow() || Instant::now() >= self.deadline {
                 return self.progress.note(|sent| _ = sent.unsent.insert(token));
             }
-            match self.attempt(&wire).await {
+            let wire = wire.get_or_insert_with(|| stuffed(&self.load.content(&token)));
+            match self.attempt(wire).await {
                 Attempt::Acknowledged => return self.progress.acknowledge(token),
                 Attempt::Unknown => return self.progress.note(|sent| _ = sent.unknown.insert(token)),
                 Attempt::Refused(reply) => {
                     return self.progress.note(|sent| drop(sent.refused.insert(token, reply)));
+                }
+                Attempt::Repeat => {
+                    self.progress.note(|sent| _ = sent.repeated.insert(token.clone()));
+                    tokio::time::sleep(RECONNECT_REST).await;
                 }
                 Attempt::Again => tokio::time::sleep(RECONNECT_REST).await,
             }
@@ -249,7 +258,10 @@ impl Sender {
                 self.carried += 1;
                 Attempt::Acknowledged
             }
-            Ok(reply) => self.refused(reply),
+            Ok(reply) => match self.refused(reply) {
+                Attempt::Again => Attempt::Repeat,
+                refused => refused,
+            },
             Err(_) => {
                 self.lost();
                 Attempt::Unknown
