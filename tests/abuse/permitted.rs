@@ -4,7 +4,7 @@ use crate::probe::{Probe, Start, probe, run_all};
 use crate::setting::{LIMIT, OURS, Port, Setting};
 
 /// The paths as given, and as they must arrive.
-const GRANTED: [(&str, &str, &str, &str); 13] = [
+const GRANTED: [(&str, &str, &str, &str); 14] = [
     ("MAIL FROM:<>", "", "RCPT TO:<b@recipient.example>", "b@recipient.example"),
     // Source routes are accepted and ignored (§4.1.2, appendix C).
     (
@@ -71,6 +71,13 @@ const GRANTED: [(&str, &str, &str, &str); 13] = [
         "postmaster@relay.example",
     ),
     ("MAIL FROM:<a@[192.0.2.1]>", "a@[192.0.2.1]", "RCPT TO:<b@recipient.example>", "b@recipient.example"),
+    // RFC 6531 §3.4: UTF-8 in addresses where SMTPUTF8 is asked for.
+    (
+        "MAIL FROM:<grün@sender.example> SMTPUTF8",
+        "grün@sender.example",
+        "RCPT TO:<größe@recipient.example>",
+        "größe@recipient.example",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +151,9 @@ fn addresses() -> Vec<Probe> {
         ),
         sender("a size that is too large", b"MAIL FROM:<a@sender.example> SIZE=1000001\r\n", "552"),
         sender("an unknown body", b"MAIL FROM:<a@sender.example> BODY=BINARYMIME\r\n", "501|504|555"),
+        sender("a line end in ENVID", b"MAIL FROM:<a@sender.example> ENVID=a+0D+0Ab\r\n", "501"),
+        refused("a line end in ORCPT", b"RCPT TO:<b@recipient.example> ORCPT=rfc822;b+0D+0AX\r\n", "501"),
+        refused("xtext that is none in ORCPT", b"RCPT TO:<b@recipient.example> ORCPT=rfc822;b+zz\r\n", "501"),
         sender("a NUL in a command", b"NOOP\0\r\n", "500|501"),
         sender("8-bit octets in a command", b"N\xd6\xd6P\r\n", "500"),
         sender("8-bit octets in a name", b"EHLO gr\xfcn.example\r\n", "501|500"),

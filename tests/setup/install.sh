@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian 12+ or Ubuntu 22.04+ machine able to build and test this repository: system packages, the Rust toolchain,
 # Go, mail clients. Every step says what it does and does nothing when its result is there already. As root, or with sudo for the
-# packages;
-# everything else goes into the user's own folders. The control plane for tests is not part of it: tests/control-plane/build.sh.
+# packages; everything else goes into the user's own folders. The control plane for tests is not part of it: tests/control-plane/build.sh.
 set -euo pipefail
 
 usage() {
