@@ -78,14 +78,7 @@ impl Fault {
 
     /// Whether the relay pods go on living through it.
     fn spares_relays(self) -> bool {
-        matches!(
-            self,
-            Self::ChartUpgrade
-                | Self::Changes
-                | Self::OperatorKilled
-                | Self::ApiServerDown
-                | Self::UpstreamDown
-        )
+        matches!(self, Self::ChartUpgrade | Self::Changes | Self::OperatorKilled | Self::UpstreamDown)
     }
 
     /// Makes it happen, and answers from when on the recovery counts.

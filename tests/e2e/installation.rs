@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use postroad_tests::cluster::Cluster;
+use postroad_tests::cluster::{Cluster, eventually};
+use postroad_tests::control_plane::ControlPlaneError;
 use tokio::sync::OnceCell;
+
+use crate::LIMIT;
 
 /// The release and its namespace.
 pub const RELEASE: &str = "postroad";
@@ -42,17 +45,25 @@ pub async fn installed() -> &'static Cluster {
                 .kubectl(&["--namespace", NAMESPACE, "rollout", "status", &deployment])
                 .await
                 .unwrap();
+        } else {
+            let chart = chart();
+            let arguments =
+                ["install", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
+            control_plane.helm(&arguments).await.unwrap();
         }
+        // The API server serves new kinds some time before its list of kinds, which kubectl goes by, has them.
+        let known = async || {
+            let listed = control_plane.kubectl(&["get", "relaypools,upstreams", "--all-namespaces"]).await;
+            Ok::<_, ControlPlaneError>(Ok(listed?))
+        };
+        eventually("kubectl to know the new kinds", LIMIT, known).await.unwrap();
         cluster
     };
     INSTALLED.get_or_init(install).await
 }
 
 /// Upgrades the release with default values and these besides, and waits for the operator's pods.
-pub async fn upgrade(
-    cluster: &Cluster,
-    values: &[&str],
-) -> Result<(), postroad_tests::control_plane::ControlPlaneError> {
+pub async fn upgrade(cluster: &Cluster, values: &[&str]) -> Result<(), ControlPlaneError> {
     let chart = chart();
     let mut arguments = vec![
         "upgrade",
