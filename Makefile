@@ -39,6 +39,7 @@ test: setup ## Everything: set-up, lints, all suites, the chart, the images, the
 	charts/check.sh
 	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
 	tests/cluster/check.sh
+	$(MAKE) e2e
 
 .PHONY: fuzz
 fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=600]
