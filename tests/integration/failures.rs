@@ -174,7 +174,7 @@ async fn waits(upstream: SmtpServer, authority: Option<&str>, reason: &str, mend
         })
         .await
         .unwrap();
-    assert!(relay.log().contains(reason), "{reason:?} not in\n{}", relay.log().tail(20));
+    relay.log().wait_for(reason, LIMIT, |line| line.contains(reason)).await.unwrap();
     assert!(upstream.messages().is_empty());
     let told = |command: &String| command.starts_with("MAIL") || command.starts_with("AUTH");
     assert!(!upstream.sessions().iter().any(|session| session.commands.iter().any(told)));

@@ -65,7 +65,8 @@ async fn a_bad_configuration_is_refused_with_a_reason_and_the_last_good_one_stay
     let refused =
         |metrics: &Metrics| metrics.value("postroad_relay_configurations_refused_total") == Some(1.0);
     setting.relay.wait_for_metrics("the refusal", LIMIT, refused).await.unwrap();
-    assert!(setting.relay.log().contains("the last good one stays in force"));
+    let told = |line: &str| line.contains("the last good one stays in force");
+    setting.relay.log().wait_for("the reason in the log", LIMIT, told).await.unwrap();
     setting.accepts("b@example.net", b"Subject: still here\r\n\r\n").await;
     setting.upstream.wait_for(1, LIMIT).await.unwrap();
 }
