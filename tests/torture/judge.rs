@@ -73,12 +73,17 @@ pub(crate) async fn judge(
 }
 
 /// The number of further copies, or the token of one that nothing explains.
+///
+/// A crash explains a copy when it ended the session that carried the copy before: what a killed relay has sent may be read, and be
+/// dated, after its death.
 fn copies(ledger: &Ledger, repeated: &BTreeSet<String>, crashes: &[Instant]) -> Result<usize, String> {
+    let opened: BTreeMap<u64, Instant> =
+        ledger.sessions.iter().map(|session| (session.id, session.opened)).collect();
     let mut last: BTreeMap<String, Instant> = BTreeMap::new();
     let mut copies = 0;
     for message in &ledger.messages {
         let Some(token) = message.token() else { continue };
-        if let Some(before) = last.insert(token.clone(), message.received) {
+        if let Some(before) = last.insert(token.clone(), opened[&message.session]) {
             let crashed = crashes.iter().any(|crash| (before..=message.received).contains(crash));
             let sent_again = repeated.contains(&token) && !crashes.is_empty();
             if !crashed && !sent_again {
