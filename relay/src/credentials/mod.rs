@@ -92,33 +92,45 @@ impl Verifier {
             return stored.verify(password);
         }
         let (stored, password) = (stored.clone(), password.to_owned());
-        let Ok(permit) = self.slow.clone().acquire_owned().await else { return false };
-        let computing = spawn_blocking(move || {
-            let _permit = permit;
-            stored.verify(&password)
-        });
-        computing.await.unwrap_or(false)
+        self.slowly(move || stored.verify(&password)).await.unwrap_or(false)
     }
 
     /// The SCRAM keys of a user; for one who does not exist, keys that look like those of one who does and that nothing
-    /// proves. The same on every relay of the pool, so that nobody learns who exists by asking two of them.
+    /// proves. The same on every relay of the pool, so that nobody learns who exists by asking two of them; and where keys
+    /// have to be derived for any user, deriving is done for all, so that nobody learns it by the clock either.
     pub async fn scram_keys(&self, policy: &Policy, username: &str) -> ScramKeys {
-        let salt = policy.passwords.secret.salt(username);
+        let Passwords { secret, scram_iterations: iterations, .. } = &policy.passwords;
         let stored = policy.identities.iter().find_map(|identity| match &identity.recognition {
             Recognition::Password(users) => users.get(username),
             Recognition::Network(_) => None,
         });
-        let password = match stored.map(Arc::as_ref) {
-            Some(Stored::Scram(keys)) => return keys.clone(),
-            Some(Stored::Plain(password)) => password.0.clone(),
-            // A hash of another kind cannot be proven by SCRAM; it is not offered where such a user exists.
-            Some(Stored::Bcrypt(_) | Stored::Argon2id(_)) | None => {
-                policy.passwords.secret.password(username)
-            }
+        let derived = if policy.passwords.derives {
+            let password = match stored.map(Arc::as_ref) {
+                Some(Stored::Plain(password)) => password.0.clone(),
+                _ => String::new(),
+            };
+            let (salt, iterations) = (secret.salt(username), *iterations);
+            self.slowly(move || ScramKeys::derive(&password, &salt, iterations)).await
+        } else {
+            None
         };
-        let iterations = policy.passwords.scram_iterations;
-        let derive = spawn_blocking(move || ScramKeys::derive(&password, &salt, iterations));
-        derive.await.unwrap_or_else(|_| policy.passwords.secret.keys(username, iterations))
+        let known = match stored.map(Arc::as_ref) {
+            Some(Stored::Scram(keys)) => Some(keys.clone()),
+            Some(Stored::Plain(_)) => derived,
+            // A hash of another kind cannot be proven by SCRAM; it is not offered where such a user exists.
+            Some(Stored::Bcrypt(_) | Stored::Argon2id(_)) | None => None,
+        };
+        known.unwrap_or_else(|| secret.keys(username, *iterations))
+    }
+
+    /// Runs this on the blocking pool, when a core is free for it. `None` when it panicked.
+    async fn slowly<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let permit = self.slow.clone().acquire_owned().await.ok()?;
+        let computing = spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        computing.await.ok()
     }
 
     /// How long a client that has failed too often is still to wait.

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use smtp_protocol::ScramKeys;
 
@@ -22,6 +20,8 @@ pub struct Passwords {
     pub decoy: Option<Arc<Stored>>,
     /// Whether SCRAM can prove each of them. False when there is none.
     pub scram: bool,
+    /// Whether SCRAM keys have to be derived for some of them, which are stored as plain text.
+    pub derives: bool,
     /// Iterations of SCRAM for plain passwords, and for users who do not exist.
     pub scram_iterations: u32,
     /// What is made up about users who do not exist.
@@ -36,6 +36,7 @@ impl Passwords {
         Self {
             decoy: slow.max_by_key(|stored| stored.cost()).map(|stored| Arc::clone(stored)),
             scram: !stored.is_empty() && stored.iter().all(|stored| stored.is_scram_capable()),
+            derives: stored.iter().any(|stored| matches!(***stored, Stored::Plain(_))),
             scram_iterations: stored
                 .iter()
                 .find_map(|stored| stored.scram_iterations())
@@ -73,11 +74,6 @@ impl PoolSecret {
         let mut salt = [0; 16];
         salt.copy_from_slice(&keyed(&self.0, &[b"salt", username.as_bytes()])[..16]);
         salt
-    }
-
-    /// A password that nobody has.
-    pub(super) fn password(&self, username: &str) -> String {
-        STANDARD.encode(keyed(&self.0, &[b"password", username.as_bytes()]))
     }
 
     /// Keys that nothing proves.

@@ -105,3 +105,20 @@ async fn scram_keys_prove_the_password_and_are_steady_for_those_who_do_not_exist
     assert!(nobody == other.scram_keys(&policy, "nobody").await && nobody.salt != plain.salt);
     assert_eq!(identity_of(&policy, "nobody"), None);
 }
+
+#[tokio::test]
+async fn scram_keys_take_as_long_for_every_user_known_or_not() {
+    let keys = scram();
+    let verifier = Verifier::new();
+    let all = u32::try_from(verifier.slow.available_permits()).unwrap();
+    let _permits = verifier.slow.clone().acquire_many_owned(all).await.unwrap();
+    // With all permits taken, whoever derives keys waits for ever.
+    let waits = async |policy: &Policy, user: &str| {
+        tokio::time::timeout(Duration::from_millis(50), verifier.scram_keys(policy, user)).await.is_err()
+    };
+    let (mixed, stored) = (policy(&[("plain", "hunter2"), ("scram", &keys)]), policy(&[("scram", &keys)]));
+    for user in ["plain", "scram", "nobody"] {
+        assert!(waits(&mixed, user).await, "{user}");
+        assert!(user == "plain" || !waits(&stored, user).await, "{user}");
+    }
+}

@@ -36,9 +36,7 @@ impl Stream {
             Self::Tls(_) => Err(io::Error::other("the connection is under TLS already")),
         }
     }
-}
 
-impl Stream {
     /// What was agreed on in the handshake; `None` in the clear.
     pub(super) fn tls_facts(&self) -> Option<TlsFacts> {
         let Self::Tls(stream) = self else { return None };
@@ -48,9 +46,7 @@ impl Stream {
             cipher: connection.negotiated_cipher_suite()?.suite(),
         })
     }
-}
 
-impl Stream {
     /// The next octets; none at the end of the connection.
     ///
     /// A buffer exists only while there is something to read: 10,000 clients that say nothing hold none. *Cancellation*:
