@@ -19,20 +19,8 @@ async fn no_250_to_content_leaves_before_its_sync_has_returned() {
     let _outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("trace");
-    let arguments =
-        ["-f", "-p", &scene.relay.id().to_string(), "-e", "trace=pwrite64,fdatasync,sendto,write,writev"]
-            .map(str::to_owned);
-    let strace = Process::start(Program {
-        name: "strace".to_owned(),
-        path: "/usr/bin/strace".into(),
-        arguments: [&arguments[..], &["-o".to_owned(), output.display().to_string()]].concat(),
-        environment: Vec::new(),
-    });
-    let strace = strace.await.unwrap();
-    let traced = || fs::read_to_string(format!("/proc/{}/status", scene.relay.id())).unwrap();
-    while traced().contains("TracerPid:\t0\n") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let calls = "trace=pwrite64,fdatasync,sendto,write,writev";
+    let strace = trace(&scene, &["-e", calls, "-o", output.to_str().unwrap()]).await;
     let mut client = SmtpClient::open(scene.load.address, &Security::None, "client.example").await.unwrap();
     client.set_patience(LIMIT);
     for number in 0..MESSAGES {
@@ -46,6 +34,23 @@ async fn no_250_to_content_leaves_before_its_sync_has_returned() {
     let replies =
         check(&trace).unwrap_or_else(|line| panic!("no sync since the content was written: {line}"));
     assert_eq!(replies, MESSAGES, "replies seen in the trace");
+}
+
+/// `strace` of the relay, attached. It ends with the relay.
+async fn trace(scene: &Scene, options: &[&str]) -> Process {
+    let relay = scene.relay.id().to_string();
+    let strace = Process::start(Program {
+        name: "strace".to_owned(),
+        path: "/usr/bin/strace".into(),
+        arguments: [&["-f", "-p", &relay], options].concat().into_iter().map(str::to_owned).collect(),
+        environment: Vec::new(),
+    });
+    let strace = strace.await.unwrap();
+    let traced = || fs::read_to_string(format!("/proc/{relay}/status")).unwrap();
+    while traced().contains("TracerPid:\t0\n") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    strace
 }
 
 /// Goes through the system calls of one client's session, in their order: each reply that says "queued" must follow a write to
@@ -86,7 +91,7 @@ fn a_reply_before_its_sync_has_returned_is_found() {
     assert!(check(&[write, "7 fdatasync(9) = -1 EIO (Input/output error)\n", reply].concat()).is_err());
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Sharing {
     scenario: &'static str,
     clients: usize,
@@ -95,34 +100,42 @@ struct Sharing {
     messages_per_second: f64,
 }
 
+/// What so many clients share when they send about a thousand messages of 10 KiB.
+async fn share(mut scene: Scene, scenario: &'static str, clients: usize) -> Sharing {
+    let _outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
+    (scene.load.clients, scene.load.octets) = (clients, 10 << 10);
+    scene.load.messages_per_client = (1_000 / clients).min(200);
+    let messages = clients * scene.load.messages_per_client;
+    let before = scene.relay.scrape().await.unwrap().value("postroad_relay_spool_syncs").unwrap();
+    let begin = Instant::now();
+    let sent = scene.load.start().finish().await;
+    let seconds = begin.elapsed().as_secs_f64();
+    assert_eq!(sent.acknowledged.len(), messages);
+    let syncs = scene.relay.scrape().await.unwrap().value("postroad_relay_spool_syncs").unwrap() - before;
+    let (messages_per_sync, messages_per_second) = (messages as f64 / syncs, messages as f64 / seconds);
+    let sharing = Sharing { scenario, clients, messages, messages_per_sync, messages_per_second };
+    record(&sharing);
+    sharing
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "prints figures: make torture"]
 async fn a_sync_is_shared_by_the_clients_that_wait_for_it() {
     let mut sharing = Vec::new();
     for clients in [1, 10, 50, 200] {
-        let mut scene = Scene::new(None, 1_000_000_000).await;
-        let _outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
-        (scene.load.clients, scene.load.octets) = (clients, 10 << 10);
-        scene.load.messages_per_client = (1_000 / clients).min(200);
-        let messages = clients * scene.load.messages_per_client;
-        let before = scene.relay.scrape().await.unwrap().value("postroad_relay_spool_syncs").unwrap();
-        let begin = Instant::now();
-        let sent = scene.load.start().finish().await;
-        let seconds = begin.elapsed().as_secs_f64();
-        assert_eq!(sent.acknowledged.len(), messages);
-        let syncs = scene.relay.scrape().await.unwrap().value("postroad_relay_spool_syncs").unwrap() - before;
-        let messages_per_sync = messages as f64 / syncs;
-        sharing.push(messages_per_sync);
-        let messages_per_second = messages as f64 / seconds;
-        record(&Sharing {
-            scenario: "messages a sync",
-            clients,
-            messages,
-            messages_per_sync,
-            messages_per_second,
-        });
+        sharing.push(share(Scene::new(None, 1_000_000_000).await, "messages a sync", clients).await);
     }
-    assert!(sharing[0] <= 1.0, "one client waits for each of its syncs: {sharing:?}");
-    // How many share one is the disk's to say: a fast one leaves no time for a queue to form.
-    assert!(sharing[2] > sharing[0], "fifty clients share syncs: {sharing:?}");
+    assert!(sharing[0].messages_per_sync <= 1.0, "one client waits for each of its syncs: {sharing:?}");
+    assert!(sharing[2].messages_per_sync > sharing[0].messages_per_sync, "syncs are shared: {sharing:?}");
+}
+
+/// How many share a sync is the disk's to say; with one whose sync takes 5 ms there is time for a queue to form.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "traces the relay: make torture"]
+async fn fifty_clients_share_the_syncs_of_a_slow_disk() {
+    let scene = Scene::new(None, 1_000_000_000).await;
+    let slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_exit=5000", "-o", "/dev/null"];
+    let _strace = trace(&scene, &slow).await;
+    let sharing = share(scene, "messages a sync of a slow disk", 50).await;
+    assert!(sharing.messages_per_sync > 2.0, "{sharing:?}");
 }
