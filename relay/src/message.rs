@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use smtp_protocol::{Notify, Return};
 
 /// A point in time in whole milliseconds since the Unix epoch, as it is kept on disk and compared over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,7 +134,7 @@ pub struct Envelope {
     pub smtp_utf8: bool,
     /// How much of the message a DSN for a failure shall return (`RET`, RFC 3461 §4.3); `None` when the client left it open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ret: Option<Ret>,
+    pub ret: Option<Return>,
     /// The client's own name for the message (`ENVID`, RFC 3461 §4.4): xtext as it came, to be passed on unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelope_id: Option<String>,
@@ -185,51 +186,6 @@ impl From<String> for Recipient {
 impl From<&str> for Recipient {
     fn from(address: &str) -> Self {
         Self::new(address)
-    }
-}
-
-/// When the sender wants to hear of a recipient (`NOTIFY`, RFC 3461 §4.1). All false is `NEVER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Notify {
-    /// `SUCCESS`
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub success: bool,
-    /// `FAILURE`
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub failure: bool,
-    /// `DELAY`
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub delay: bool,
-}
-
-impl Notify {
-    /// `NEVER`: nothing is to be reported.
-    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
-}
-
-/// How much of a message a DSN for a failure returns (`RET`, RFC 3461 §4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Ret {
-    /// All of it.
-    Full,
-    /// The header section.
-    Hdrs,
-}
-
-impl From<Notify> for smtp_protocol::Notify {
-    fn from(Notify { success, failure, delay }: Notify) -> Self {
-        Self { success, failure, delay }
-    }
-}
-
-impl From<Ret> for smtp_protocol::Return {
-    fn from(ret: Ret) -> Self {
-        match ret {
-            Ret::Full => Self::Full,
-            Ret::Hdrs => Self::Headers,
-        }
     }
 }
 
@@ -350,6 +306,7 @@ mod tests {
             full.clone(),
             r#"{"address":"a@example.org","notify":{"failure":true},"original":"rfc822;b+2B@example.org"}"#,
         );
+        assert_eq!(serde_json::to_string(&[Return::Full, Return::Headers]).unwrap(), r#"["FULL","HDRS"]"#);
         assert!(full.notify_of_failure() && !never.notify_of_failure());
         assert!(Recipient::new("a@example.org").notify_of_failure());
     }

@@ -5,6 +5,7 @@
 //! free of control characters, for it ends up in the header of a notification.
 
 use crate::xtext;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,11 +20,13 @@ const ORIGINAL_RECIPIENT_OCTETS: usize = 500;
 pub struct DsnParameterError;
 
 /// RET: how much of the message a notification of failure returns (RFC 3461 §4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Return {
     /// `FULL`: all of it.
+    #[serde(rename = "FULL")]
     Full,
     /// `HDRS`: its header section.
+    #[serde(rename = "HDRS")]
     Headers,
 }
 
@@ -75,13 +78,18 @@ impl fmt::Display for EnvelopeId {
 }
 
 /// NOTIFY: the events a recipient's sender wants to hear of (RFC 3461 §4.1). None of the three is `NEVER`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Serialised it names what is wanted, so `NEVER` is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Notify {
     /// `SUCCESS`: delivered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub success: bool,
     /// `FAILURE`: cannot be delivered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failure: bool,
     /// `DELAY`: not delivered yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub delay: bool,
 }
 

@@ -173,7 +173,7 @@ impl Session {
                     .map_err(|error| damaged(format!("a recipient is invalid: {error}")))?;
                 Ok(TransactionRecipient {
                     path: ForwardPath::Mailbox(mailbox),
-                    notify: recipient.notify.map(Into::into),
+                    notify: recipient.notify,
                     original: recipient.original.as_deref().and_then(|value| value.parse().ok()),
                 })
             })
@@ -193,7 +193,7 @@ impl Session {
             size: envelope.size,
             body,
             smtputf8: envelope.smtp_utf8,
-            ret: envelope.ret.map(Into::into),
+            ret: envelope.ret,
             envelope_id: envelope.envelope_id.as_deref().and_then(|value| value.parse().ok()),
         };
         Ok((transaction, content))

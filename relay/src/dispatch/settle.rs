@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use smtp_protocol::Return;
 
 use super::settlement::{self, Counts, Decision, Rules};
 use crate::config::Policy;
 use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
-use crate::message::{DeliveryState, Envelope, MessageId, Ret, Timestamp};
+use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
 use crate::spool::{Settlement, Spool, SpoolError};
 use crate::submission::Accepted;
 
@@ -87,7 +88,7 @@ async fn notification(
     let accepted_at = Timestamp::from(now);
     let id = MessageId::new(accepted_at, rand::random());
     // RFC 3461 §4.3: RET is about failures; other notifications return the header section.
-    let full = envelope.ret == Some(Ret::Full)
+    let full = envelope.ret == Some(Return::Full)
         && envelope.size <= RETURNED
         && notices.iter().any(|notice| notice.reason.is_failure());
     let original = beginning(spool, envelope.id, if full { RETURNED } else { HEADER_SECTION }).await;

@@ -106,7 +106,8 @@ fn part(kind: &str, content: Vec<u8>) -> SinglePart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Envelope, MessageId, Notify, Recipient, Ret, Timestamp};
+    use crate::message::{Envelope, MessageId, Recipient, Timestamp};
+    use smtp_protocol::{Notify, Return};
     use smtp_protocol::{Reply, Unmet};
 
     const CONTENT: &[u8] = b"Subject: caf\xc3\xa9\r\nTo: x@example.net\r\n\r\nthe secret body\r\n";
@@ -226,7 +227,7 @@ mod tests {
         let recipient = Recipient::new("j\u{fc}rgen@example.net");
         let refused = Notice { recipient, reason: Reason::Refused(Reply::bare(550, "no")) };
         let international =
-            Envelope { smtp_utf8: true, ret: Some(Ret::Hdrs), ..envelope("j\u{f6}rg@example.com") };
+            Envelope { smtp_utf8: true, ret: Some(Return::Headers), ..envelope("j\u{f6}rg@example.com") };
         let expected = [
             "To: <j\u{f6}rg@example.com>\r\n",
             "message/global-delivery-status",

@@ -29,7 +29,7 @@ use super::{Accepted, Context};
 use crate::config::{Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
-use crate::message::{self, DeliveryState, Envelope, MessageId, Recipient, Ret, Timestamp};
+use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::metrics;
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
@@ -364,11 +364,7 @@ impl Connection {
             Ok(()) => {
                 transaction.recipients.push(Recipient {
                     address,
-                    notify: notify.map(|Notify { success, failure, delay }| message::Notify {
-                        success,
-                        failure,
-                        delay,
-                    }),
+                    notify,
                     original: original.map(ToString::to_string),
                 });
                 authorize::recipient_accepted()
@@ -431,10 +427,7 @@ impl Connection {
             recipients: transaction.recipients,
             eight_bit: transaction.eight_bit,
             smtp_utf8: transaction.mail.smtp_utf8,
-            ret: transaction.mail.ret.map(|ret| match ret {
-                Return::Full => Ret::Full,
-                Return::Headers => Ret::Hdrs,
-            }),
+            ret: transaction.mail.ret,
             envelope_id: transaction.mail.envelope_id.map(|id| id.to_string()),
             size: content.draft.size(),
             accepted_at: content.accepted_at,
