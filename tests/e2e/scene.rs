@@ -107,6 +107,16 @@ impl Scene {
         Ok(self.relays().await?.iter().map(life).collect())
     }
 
+    /// Waits until a relay pod is another, or restarted, than when `before` was taken. Readiness lags behind what happened: a node
+    /// that comes back repeats for a moment what it reported before it went.
+    pub async fn wait_touched(&self, before: &[String]) -> anyhow::Result<()> {
+        let touched = async || {
+            let same = self.lives().await? == before;
+            anyhow::Ok(if same { Err(format!("they are still {before:?}")) } else { Ok(()) })
+        };
+        Ok(eventually("the relay pods to be restarted or replaced", LIMIT, touched).await?)
+    }
+
     /// Waits until every relay runs the wanted revision and is ready, and so are the operators.
     pub async fn wait_whole(&self) -> anyhow::Result<()> {
         let sets: Api<StatefulSet> = self.namespace.api();

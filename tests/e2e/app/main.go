@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net/textproto"
 	"os"
+	"syscall"
+	"time"
 )
 
 func main() {
@@ -36,8 +38,21 @@ func main() {
 	os.Exit(64)
 }
 
+// reachableLimit bounds the wait for a Service: its endpoints reach each node's kube-proxy some time after the pods are ready, and
+// until then connections are refused. No server has said anything by then.
+const reachableLimit = 30 * time.Second
+
+func openWhenReachable(server Server) (*Session, error) {
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		session, err := server.Open()
+		if !errors.Is(err, syscall.ECONNREFUSED) || time.Since(begin) > reachableLimit {
+			return session, err
+		}
+	}
+}
+
 func send(server Server, token string) int {
-	session, err := server.Open()
+	session, err := openWhenReachable(server)
 	if err == nil {
 		defer session.Close()
 		err = session.Send(token)
