@@ -50,6 +50,11 @@ bench-connections: ## Measure what ten thousand idle sessions cost a relay, and 
 	cargo build -p postroad-relay
 	cargo test -p postroad-tests --test integration -- --ignored --nocapture submission::idle_sessions
 
+.PHONY: bench
+bench: setup ## Compare with Postfix in one run, fsync on, and rewrite docs/reference/performance.md (root)
+	cargo build --release -p postroad-relay -p postroad-tests --bin postroad-relay --bin bench
+	target/release/bench --update docs/reference
+
 .PHONY: torture
 torture: setup ## Kill the relay, cut its power, fill and fail its disk, for long: docs/reference/durability.md
 	tests/torture/run.sh long
