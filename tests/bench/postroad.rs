@@ -15,9 +15,7 @@ pub const NAME: &str = "Postroad";
 pub async fn start(sink: u16) -> anyhow::Result<Contender> {
     let port = free_port()?;
     let config = RelayConfig::from_yaml(&config(port, sink))?;
-    let relay =
-        RelayProcess::start(&config, RelayOptions { log: "warn".to_owned(), ..RelayOptions::default() });
-    let relay = relay.await?;
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await?;
     Ok(Contender {
         name: NAME,
         version: env!("CARGO_PKG_VERSION").to_owned(),
