@@ -37,7 +37,8 @@ test: setup ## Everything: set-up, lints, all suites, the chart, the images, the
 	$(MAKE) fuzz SECONDS_EACH=12
 	tests/torture/run.sh short
 	charts/check.sh
-	. tests/setup/go.sh && require_go charts/images && cd charts/images && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+	. tests/setup/go.sh && for module in charts/images charts/alerts; do \
+	  require_go $$module && (cd $$module && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...); done
 	tests/cluster/check.sh
 	$(MAKE) e2e
 

@@ -91,6 +91,8 @@ pub struct Metrics {
     pub spool_live_bytes: Gauge<u64, AtomicU64>,
     /// Syncs of the spool to stable storage.
     pub spool_syncs: Gauge<u64, AtomicU64>,
+    /// Whether the spool takes mail.
+    pub spool_writable: Gauge,
     /// Messages in quarantine.
     pub spool_quarantined: Gauge<u64, AtomicU64>,
 }
@@ -135,6 +137,7 @@ impl Metrics {
             spool_bytes: Gauge::default(),
             spool_live_bytes: Gauge::default(),
             spool_syncs: Gauge::default(),
+            spool_writable: Gauge::default(),
             spool_quarantined: Gauge::default(),
         };
         metrics.register_submission();
@@ -251,6 +254,11 @@ impl Metrics {
             self.spool_live_bytes.clone(),
         );
         r.register("spool_syncs", "Syncs of the spool to stable storage", self.spool_syncs.clone());
+        r.register(
+            "spool_writable",
+            "1 while the spool takes mail, 0 when it is full or has failed",
+            self.spool_writable.clone(),
+        );
         r.register("spool_quarantined", "Messages in quarantine", self.spool_quarantined.clone());
     }
 
