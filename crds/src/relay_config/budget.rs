@@ -1,0 +1,77 @@
+//! What an upstream may be given by the whole pool, and each relay's share of it.
+
+use serde::{Deserialize, Serialize};
+
+/// How many sessions an upstream gets, and how long each lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Connections {
+    /// Sessions of the whole pool together.
+    pub maximum: u32,
+    /// Messages after which a session is ended.
+    pub messages_per_connection: u32,
+    /// Seconds without a message after which a session is ended.
+    pub idle_timeout_seconds: u32,
+    /// Seconds after which a session is ended.
+    pub maximum_age_seconds: u32,
+}
+
+impl Connections {
+    /// The sessions that the relay with this ordinal may have open at once: see [`share`].
+    #[must_use]
+    pub fn share(&self, ordinal: u32, replicas: u32) -> u32 {
+        share(self.maximum, ordinal, replicas)
+    }
+}
+
+/// A bound on what an upstream is given in every span of `per_seconds`, however it is laid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// At most so many by the whole pool; each relay takes its [`share`].
+    pub limit: u32,
+    /// What is counted.
+    pub unit: RateUnit,
+    /// The length of the span.
+    pub per_seconds: u32,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RateUnit {
+    /// Mail transactions.
+    Messages,
+    /// Their recipients.
+    Recipients,
+}
+
+/// What the relay with this ordinal may use out of `maximum` over `replicas` relays. The shares of all ordinals below
+/// `replicas` add up to `maximum`; an ordinal beyond them has none.
+#[must_use]
+pub fn share(maximum: u32, ordinal: u32, replicas: u32) -> u32 {
+    if ordinal >= replicas {
+        return 0;
+    }
+    maximum / replicas + u32::from(ordinal < maximum % replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(maximum: u32) -> Connections {
+        Connections { maximum, messages_per_connection: 1, idle_timeout_seconds: 1, maximum_age_seconds: 1 }
+    }
+
+    #[test]
+    fn shares_add_up_to_the_maximum() {
+        for maximum in 1..40 {
+            for replicas in 1..20 {
+                let total: u32 =
+                    (0..replicas).map(|ordinal| connections(maximum).share(ordinal, replicas)).sum();
+                assert_eq!(total, maximum, "{maximum} over {replicas}");
+                assert_eq!(connections(maximum).share(replicas, replicas), 0, "a leaving relay has no share");
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Who may relay.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::sensitive::Sensitive;
+
+/// One rule that lets clients in, under the name that refusals, logs and metrics show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// The rule's name in the RelayPool.
+    pub name: String,
+    /// How a client is recognised.
+    #[serde(rename = "match", with = "serde_yaml::with::singleton_map")]
+    pub kind: IdentityKind,
+    /// Reverse-paths it may use: a mailbox, a domain, `*.` with a domain, or `<>` for the null reverse-path. Empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_senders: Vec<String>,
+}
+
+/// How a client is recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IdentityKind {
+    /// By the network its connection comes from.
+    Network {
+        /// IPv4 and IPv6 networks.
+        cidrs: Vec<IpNet>,
+    },
+    /// By a user name and password (AUTH).
+    Password {
+        /// Passwords by user name, plain or hashed ([`crate::stored_password`]).
+        users: BTreeMap<String, Sensitive>,
+        /// For users that may send from less or more than the identity's senders, what they may use.
+        #[serde(default, rename = "userSenders", skip_serializing_if = "BTreeMap::is_empty")]
+        user_senders: BTreeMap<String, Vec<String>>,
+    },
+}

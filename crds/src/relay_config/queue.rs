@@ -1,0 +1,27 @@
+//! How long and how often delivery is tried, and how a relay stops.
+
+use serde::{Deserialize, Serialize};
+
+/// How long and how often delivery is tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// Seconds after acceptance at which a message is returned to its sender.
+    pub expire_after_seconds: u32,
+    /// Seconds to the second attempt; each further wait is twice as long.
+    pub minimum_backoff_seconds: u32,
+    /// The longest wait between two attempts, in seconds.
+    pub maximum_backoff_seconds: u32,
+    /// Octets of disk the spool may use; above it new mail is answered 452.
+    pub maximum_bytes: u64,
+}
+
+/// How a relay stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shutdown {
+    /// Seconds after SIGTERM in which new connections and transactions are still accepted, because endpoints lag.
+    pub accept_seconds: u32,
+    /// Seconds after SIGTERM at which the process ends whatever still runs.
+    pub grace_period_seconds: u32,
+}

@@ -1,0 +1,98 @@
+//! Whom the relays serve: typed identities, so that each kind can carry what it needs.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::v1alpha1::reference::SecretReference;
+
+/// Whom the relays serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Clients {
+    /// The rules that let clients in. Their names appear in logs and metrics. An empty list refuses everybody.
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub identities: Vec<Identity>,
+}
+
+/// One rule that lets clients in.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("(self.type == 'Network') == has(self.network)")
+        .message("an identity of type Network needs network, and only that type may have it"),
+    validation = Rule::new("(self.type == 'Password') == has(self.password)")
+        .message("an identity of type Password needs password, and only that type may have it"),
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    /// The rule's name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// `Network`: clients are known by the address they connect from. `Password`: by a user name and password.
+    #[serde(rename = "type")]
+    pub type_: IdentityType,
+    /// For type `Network`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkIdentity>,
+    /// For type `Password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<PasswordIdentity>,
+    /// Sender addresses (MAIL FROM) that these clients may use: a mailbox `app@example.com`, a domain `example.com`,
+    /// everything below one `*.example.com`, or `<>` for the null reverse-path of automatic replies. Upper and lower case are
+    /// the same. Others are refused with 550 5.7.1. Without it every address may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 320)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_senders: Vec<String>,
+}
+
+/// How an identity recognises clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IdentityType {
+    /// By the address they connect from.
+    Network,
+    /// By a user name and password.
+    Password,
+}
+
+/// Clients known by the address they connect from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NetworkIdentity {
+    /// IPv4 and IPv6 networks such as `10.0.0.0/8`. Every pod of these networks may send; a `/0` admits everyone who can
+    /// reach the Service.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry is a network such as 10.0.0.0/8 or fd00::/8"))]
+    pub cidrs: Vec<String>,
+}
+
+/// Clients known by a user name and password.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PasswordIdentity {
+    /// A Secret of users: of type `kubernetes.io/basic-auth` with the keys `username` and `password`, or of any other type
+    /// with one key per user, the user's name, and the password as its value: plain, or a bcrypt or argon2id hash, or
+    /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`. A change counts from the next AUTH; a session of a user who
+    /// is gone is refused its next message.
+    pub users_secret_ref: SecretReference,
+    /// Users whose sender addresses differ from the identity's `allowedSenders`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub users: Vec<User>,
+}
+
+/// What one user may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// A user of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Sender addresses this user may use, written as the identity's, which they replace.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 320)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_senders: Vec<String>,
+}

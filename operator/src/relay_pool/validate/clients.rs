@@ -1,0 +1,71 @@
+//! `spec.clients`.
+
+use std::collections::BTreeMap;
+
+use postroad_crds::relay_config as relay;
+use postroad_crds::v1alpha1::{Identity, IdentityType, PasswordIdentity};
+
+use super::pattern::{cidrs, senders};
+use super::place::At;
+use crate::reason::{Findings, Problem, Reason};
+use crate::secrets::Secrets;
+
+pub(super) fn identities(
+    at: &At<'_>,
+    specs: &[Identity],
+    secrets: &Secrets,
+    findings: &mut Findings,
+) -> Vec<relay::Identity> {
+    let mut identities = Vec::new();
+    for spec in specs {
+        let field = format!("clients.identities[{}]", spec.name);
+        let kind = match (spec.type_, &spec.network, &spec.password) {
+            (IdentityType::Network, Some(network), None) => findings
+                .spec(cidrs(at, &format!("{field}.network.cidrs"), &network.cidrs))
+                .map(|cidrs| relay::IdentityKind::Network { cidrs }),
+            (IdentityType::Password, None, Some(password)) => findings
+                .reference(
+                    secrets.users(&password.users_secret_ref.name, &at.by(&format!("{field}.password"))),
+                )
+                .and_then(|users| {
+                    let user_senders = user_senders(at, &field, password, &users, findings)?;
+                    Some(relay::IdentityKind::Password { users, user_senders })
+                }),
+            _ => findings.spec(Err(
+                at.invalid(&field, "set the part that type names, network or password, and only it")
+            )),
+        };
+        let allowed_senders =
+            findings.spec(senders(at, &format!("{field}.allowedSenders"), &spec.allowed_senders));
+        if let (Some(kind), Some(allowed_senders)) = (kind, allowed_senders) {
+            identities.push(relay::Identity { name: spec.name.clone(), kind, allowed_senders });
+        }
+    }
+    identities
+}
+
+/// The sender addresses of single users, each of whom the Secret must hold.
+fn user_senders(
+    at: &At<'_>,
+    field: &str,
+    spec: &PasswordIdentity,
+    users: &BTreeMap<String, relay::Sensitive>,
+    findings: &mut Findings,
+) -> Option<BTreeMap<String, Vec<String>>> {
+    let mut found = BTreeMap::new();
+    for user in &spec.users {
+        let place = format!("{field}.password.users[{}]", user.name);
+        if !users.contains_key(&user.name) {
+            let message = format!(
+                "Secret {} has no user {:?}, named by {}",
+                spec.users_secret_ref.name,
+                user.name,
+                at.by(&place)
+            );
+            findings.references.push(Problem::new(Reason::SecretKeyMissing, message));
+        }
+        let allowed = senders(at, &format!("{place}.allowedSenders"), &user.allowed_senders);
+        found.insert(user.name.clone(), findings.spec(allowed)?);
+    }
+    Some(found)
+}

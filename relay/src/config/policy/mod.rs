@@ -1,0 +1,121 @@
+//! The configuration in force, compiled: certificates parsed, networks and domains ready to match, references resolved.
+//! Each part is a file that holds the compiled form and the way there.
+//!
+//! Pure: `RelayConfig` in, [`Policy`] or the reason why not out. Nothing here reads a file or a clock.
+
+mod client;
+mod fault;
+mod limits;
+mod listener;
+mod route;
+mod tls;
+mod upstream;
+
+pub use client::{Identity, Recognition};
+pub use fault::PolicyError;
+pub use limits::Limits;
+pub use listener::{Certificate, Listener};
+pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
+pub use route::CompiledRoute;
+pub use upstream::{Destination, SmarthostPolicy, UpstreamPolicy};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postroad_crds::relay_config::RelayConfig;
+
+use self::client::{compile_identity, pool_secret};
+use self::fault::invalid;
+use self::limits::{removed_fields, seconds};
+use self::listener::listeners;
+use self::route::routes;
+use self::tls::server_tls;
+use self::upstream::compile_upstream;
+use crate::credentials::Passwords;
+use crate::queue::schedule::RetryPolicy;
+
+/// Everything a relay decides by.
+#[derive(Debug)]
+pub struct Policy {
+    /// `namespace/name` of the pool, for replies and logs.
+    pub pool: String,
+    /// How many relays share the upstreams' connections.
+    pub replicas: u32,
+    /// The name in banner, trace lines and EHLO.
+    pub hostname: String,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// Who may relay.
+    pub identities: Vec<Identity>,
+    /// What holds for the passwords of all of them.
+    pub passwords: Passwords,
+    /// Which upstream takes which message; the first match wins.
+    pub routes: Vec<CompiledRoute>,
+    /// The upstreams that routes name.
+    pub upstreams: BTreeMap<String, Arc<UpstreamPolicy>>,
+    /// Waits between attempts.
+    pub retry: RetryPolicy,
+    /// Time from acceptance to expiry.
+    pub expire_after: Duration,
+    /// Octets the spool may use.
+    pub spool_bytes: u64,
+    /// Bounds on clients.
+    pub limits: Limits,
+    /// Names of header fields that are removed, in lower case.
+    pub removed_fields: Arc<[String]>,
+    /// From the request to stop: how long mail is still accepted.
+    pub accept_after_stop: Duration,
+    /// From the request to stop: when the process ends in any case.
+    pub grace_period: Duration,
+}
+
+impl Policy {
+    /// Compiles a rendered configuration.
+    ///
+    /// # Errors
+    /// Names the first part that does not parse or that refers to something missing; never quotes a secret.
+    pub fn compile(config: &RelayConfig) -> Result<Self, PolicyError> {
+        if config.replicas == 0 || config.listeners.is_empty() {
+            return Err(invalid("replicas, listeners", "a pool has at least one of each"));
+        }
+        let certificate = config.certificate.as_ref().map(server_tls).transpose()?;
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                Ok((upstream.name.clone(), Arc::new(compile_upstream(upstream, &config.hostname)?)))
+            })
+            .collect::<Result<BTreeMap<_, _>, PolicyError>>()?;
+        let identities =
+            config.identities.iter().map(compile_identity).collect::<Result<Vec<_>, PolicyError>>()?;
+        let passwords = Passwords::of(identities.iter().filter_map(Identity::users), pool_secret(config));
+        Ok(Self {
+            pool: config.pool.to_string(),
+            replicas: config.replicas,
+            hostname: config.hostname.clone(),
+            listeners: listeners(config, certificate.as_ref(), passwords.scram)?,
+            passwords,
+            identities,
+            routes: routes(config, &upstreams)?,
+            upstreams,
+            retry: RetryPolicy {
+                minimum: seconds(config.queue.minimum_backoff_seconds),
+                maximum: seconds(config.queue.maximum_backoff_seconds),
+            },
+            expire_after: seconds(config.queue.expire_after_seconds),
+            spool_bytes: config.queue.maximum_bytes,
+            limits: Limits {
+                message_bytes: config.limits.message_bytes,
+                recipients: config.limits.recipients_per_message as usize,
+                connections: config.limits.connections as usize,
+                connections_per_client: config.limits.connections_per_client as usize,
+                hops: config.limits.hops as usize,
+                content: seconds(config.limits.content_seconds),
+            },
+            removed_fields: removed_fields(&config.headers),
+            accept_after_stop: seconds(config.shutdown.accept_seconds),
+            grace_period: seconds(config.shutdown.grace_period_seconds),
+        })
+    }
+}

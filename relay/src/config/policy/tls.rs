@@ -1,0 +1,56 @@
+//! TLS from PEM, for listeners and towards upstreams.
+
+use std::sync::Arc;
+
+use postroad_crds::relay_config as rendered;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::fault::{PolicyError, invalid};
+use super::listener::Certificate;
+
+/// The one crypto provider of the whole tree, named where it is used instead of installed as a global.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(default_provider())
+}
+
+pub(super) fn server_tls(certificate: &rendered::Certificate) -> Result<Certificate, PolicyError> {
+    let chain = CertificateDer::pem_slice_iter(certificate.certificate_chain_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| invalid("certificate", "the chain is not PEM"))?;
+    // The PEM parser's error may quote what it read, which here is a private key.
+    let key = PrivateKeyDer::from_pem_slice(certificate.private_key_pem.0.as_bytes())
+        .map_err(|_| invalid("certificate", "the private key is not PEM"))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid("certificate", error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| invalid("certificate", error))?;
+    Ok(Certificate(Arc::new(config)))
+}
+
+pub(super) fn client_tls(place: &str, ca_bundle: Option<&str>) -> Result<Arc<ClientConfig>, PolicyError> {
+    let mut roots = RootCertStore::empty();
+    match ca_bundle {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(bundle) => {
+            for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+                let certificate = certificate.map_err(|_| invalid(place, "the CA bundle is not PEM"))?;
+                roots.add(certificate).map_err(|error| invalid(place, format!("the CA bundle: {error}")))?;
+            }
+            if roots.is_empty() {
+                return Err(invalid(place, "the CA bundle holds no certificate"));
+            }
+        }
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(place, error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
