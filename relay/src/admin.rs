@@ -83,5 +83,5 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     metrics.spool_writable.set(i64::from(*admin.spool.health().borrow() == Health::Healthy));
     metrics.spool_quarantined.set(usage.quarantined);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], metrics.render())
+    ([(header::CONTENT_TYPE, content_type)], metrics.render_with(&usage))
 }

@@ -1,6 +1,8 @@
-//! What the relay counts, in the names that `docs/reference/metrics.md` explains. Counters start at zero with the process.
+//! What the relay counts, in the names that `docs/reference/metrics.md` explains. Counters start at zero with the process, but
+//! for those of the spool's account.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -9,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::spool::{Fate, Usage};
 use crate::submission::refusal::Reason;
 
 /// The label of everything that happens with one upstream.
@@ -25,6 +28,13 @@ pub struct RefusalLabel {
     pub reason: &'static str,
 }
 
+/// What became of a recipient.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FateLabel {
+    /// A name of [`Fate`].
+    pub fate: &'static str,
+}
+
 /// The label set of a refusal.
 #[must_use]
 pub fn refusal(reason: Reason) -> RefusalLabel {
@@ -35,6 +45,8 @@ pub fn refusal(reason: Reason) -> RefusalLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Held while the account is taken over and told, so that two scrapes do not mix theirs.
+    rendering: Mutex<()>,
     /// Connections from clients.
     pub connections: Counter,
     /// Connections refused because too many were open.
@@ -95,6 +107,12 @@ pub struct Metrics {
     pub spool_writable: Gauge,
     /// Messages in quarantine.
     pub spool_quarantined: Gauge<u64, AtomicU64>,
+    /// Recipients ever accepted by this spool.
+    pub ledger_accepted: Counter,
+    /// Those of them that have ended, by what became of them.
+    pub ledger_ended: Family<FateLabel, Counter>,
+    /// Those of them still to be delivered.
+    pub ledger_queued: Gauge<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -109,6 +127,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("postroad_relay"),
+            rendering: Mutex::default(),
             connections: Counter::default(),
             connections_refused: Counter::default(),
             connections_open: Gauge::default(),
@@ -139,10 +158,14 @@ impl Metrics {
             spool_syncs: Gauge::default(),
             spool_writable: Gauge::default(),
             spool_quarantined: Gauge::default(),
+            ledger_accepted: Counter::default(),
+            ledger_ended: Family::default(),
+            ledger_queued: Gauge::default(),
         };
         metrics.register_submission();
         metrics.register_delivery();
         metrics.register_spool();
+        metrics.register_ledger();
         metrics
     }
 
@@ -262,6 +285,42 @@ impl Metrics {
         r.register("spool_quarantined", "Messages in quarantine", self.spool_quarantined.clone());
     }
 
+    fn register_ledger(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "ledger_accepted",
+            "Recipients ever accepted by this spool, those of notifications included; over restarts and crashes equal to all that ended and `postroad_relay_ledger_queued`",
+            self.ledger_accepted.clone(),
+        );
+        r.register(
+            "ledger_ended",
+            "Recipients of them that are queued no longer, by `fate`: delivered, failed_notified, failed_unnotified (null reverse-path, NOTIFY=NEVER), expired, dropped (by a person), handed_over (to another relay), quarantined (damaged on disk)",
+            self.ledger_ended.clone(),
+        );
+        r.register("ledger_queued", "Recipients of them still to be delivered", self.ledger_queued.clone());
+    }
+
+    /// Takes over the spool's account. One look at the spool gives all of it, so that it balances in every scrape.
+    fn take_ledger(&self, usage: &Usage) {
+        self.ledger_accepted.inner().store(usage.ledger.accepted, Ordering::Relaxed);
+        for fate in Fate::ALL {
+            let series = self.ledger_ended.get_or_create(&FateLabel { fate: fate.name() });
+            series.inner().store(usage.ledger.fates.get(fate), Ordering::Relaxed);
+        }
+        self.ledger_queued.set(usage.queued);
+    }
+
+    /// The metrics with the spool's account, in the text format of OpenMetrics 1.0.
+    ///
+    /// # Panics
+    /// When an earlier call has.
+    #[must_use]
+    pub fn render_with(&self, usage: &Usage) -> String {
+        let _alone = self.rendering.lock().expect("rendering does not panic");
+        self.take_ledger(usage);
+        self.render()
+    }
+
     /// The metrics in the text format of OpenMetrics 1.0.
     #[must_use]
     pub fn render(&self) -> String {
@@ -308,9 +367,11 @@ mod tests {
         for reason in Reason::ALL {
             drop(metrics.refusals.get_or_create(&refusal(reason)));
         }
+        metrics.take_ledger(&Usage::default());
         let rendered = metrics.render();
         let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics.rs by `make generate`. Do not edit. -->\n\n\
-            Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process.\n\
+            Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process,\n\
+            but for those of the ledger, which the spool keeps.\n\
             Those that concern an upstream have the label `upstream`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
             .to_owned();
         for line in rendered.lines().filter_map(|line| line.strip_prefix("# HELP ")) {

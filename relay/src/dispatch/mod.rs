@@ -31,7 +31,7 @@ use crate::message::{MessageId, Timestamp};
 use crate::metrics::{self, Metrics};
 use crate::queue::{Queue, schedule};
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::{Recovered, Spool, SpoolError};
+use crate::spool::{self, Recovered, Spool, SpoolError};
 use crate::submission::Accepted;
 use budgets::Recorded;
 use in_flight::InFlight;
@@ -519,7 +519,7 @@ impl Driver {
             Err((id, error)) => return self.unsettled(id, error),
         };
         let counters = &self.dispatch.metrics;
-        counters.recipients_expired.inc_by(settled.counts.expired);
+        counters.recipients_expired.inc_by(settled.ended.get(spool::Fate::Expired));
         if settled.last {
             match settled.due_at {
                 Some(due_at) => self.queue.reschedule(settled.id, due_at),

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use smtp_protocol::Return;
 
-use super::settlement::{self, Counts, Decision, Rules};
+use super::settlement::{self, Decision, Rules};
 use crate::config::Policy;
 use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
-use crate::spool::{Settlement, Spool, SpoolError};
+use crate::spool::{Fates, Settlement, Spool, SpoolError};
 use crate::submission::Accepted;
 
 /// How much of a message's beginning is searched for its header section.
@@ -39,7 +39,8 @@ pub(super) struct Settled {
     pub(super) due_at: Option<Timestamp>,
     /// The notification to its sender, now a message of its own.
     pub(super) notification: Option<Accepted>,
-    pub(super) counts: Counts,
+    /// The recipients that are queued no longer, by what became of them.
+    pub(super) ended: Fates,
 }
 
 /// Settles. Durable when it returns.
@@ -63,11 +64,11 @@ pub(super) async fn settle(
         settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
     let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
-    let Decision { state, counts, .. } = decision;
+    let Decision { state, ended, .. } = decision;
     let due_at = state.as_ref().map(|state| state.due_at);
-    spool.settle(Settlement { id: unsettled.id, state, accept }).await?;
+    spool.settle(Settlement { id: unsettled.id, state, fates: ended, accept }).await?;
     let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
-    Ok(Settled { id: unsettled.id, last: unsettled.last, due_at, notification: accepted, counts })
+    Ok(Settled { id: unsettled.id, last: unsettled.last, due_at, notification: accepted, ended })
 }
 
 /// The message that tells the sender, unless there is nothing to tell or nobody to tell it to.

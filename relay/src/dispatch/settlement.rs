@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::delivery::{Fate, Hold, HoldKind};
 use crate::dsn::{Notice, Reason};
-use crate::message::{DeliveryState, Envelope, RecipientState, Timestamp};
+use crate::message::{DeliveryState, Envelope, Recipient, RecipientState, Timestamp};
 use crate::queue::schedule::{self, RetryPolicy};
+use crate::spool::{self, Fates};
 
 /// How long a message may be under way before its sender is told, if it wants to be: what sendmail and Exim wait as well.
 const DELAY_REPORTED_AFTER: Duration = Duration::from_secs(4 * 3600);
@@ -29,17 +30,8 @@ pub(super) struct Decision {
     pub(super) state: Option<DeliveryState>,
     /// What there is to tell the sender, whether or not it wants to hear it.
     pub(super) notices: Vec<Notice>,
-    /// How many recipients of this attempt had which fate.
-    pub(super) counts: Counts,
-}
-
-/// Recipients by fate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) delivered: u64,
-    pub(super) deferred: u64,
-    pub(super) failed: u64,
-    pub(super) expired: u64,
+    /// How many recipients are queued no longer, by what became of them.
+    pub(super) ended: Fates,
 }
 
 /// Applies `fates` (recipient index and fate) to the state. `last` says that no other part of this message is being
@@ -53,40 +45,47 @@ pub(super) fn decide(
 ) -> Decision {
     let expired = schedule::expired(envelope.accepted_at, rules.expire_after, rules.now);
     let mut notices = Vec::new();
-    let mut counts = Counts::default();
+    let mut ended = Fates::default();
+    // As Notice::is_wanted: who is told is part of the account.
+    let told = |recipient: &Recipient| !envelope.reverse_path.is_empty() && recipient.notify_of_failure();
+    let failed =
+        |recipient| if told(recipient) { spool::Fate::FailedNotified } else { spool::Fate::FailedUnnotified };
     for (index, fate) in fates {
         let (Some(recipient), Some(address)) =
             (state.recipients.get_mut(*index), envelope.recipients.get(*index))
         else {
             continue;
         };
+        if *recipient != RecipientState::Queued {
+            continue;
+        }
         let notice = |reason| Notice { recipient: address.clone(), reason };
         match fate {
             Fate::Delivered(_) => {
                 *recipient = RecipientState::Delivered;
-                counts.delivered += 1;
+                ended.add(spool::Fate::Delivered, 1);
             }
             Fate::Relayed(reply) => {
                 *recipient = RecipientState::Delivered;
-                counts.delivered += 1;
+                ended.add(spool::Fate::Delivered, 1);
                 notices.push(notice(Reason::Relayed(reply.clone())));
             }
             Fate::Refused(reply) => {
                 *recipient = RecipientState::Failed;
-                counts.failed += 1;
+                ended.add(failed(address), 1);
                 notices.push(notice(Reason::Refused(reply.clone())));
             }
             Fate::Unsupported(unmet) => {
                 *recipient = RecipientState::Failed;
-                counts.failed += 1;
+                ended.add(failed(address), 1);
                 notices.push(notice(Reason::Unsupported(*unmet)));
             }
             Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }) if expired => {
                 *recipient = RecipientState::Expired;
-                counts.expired += 1;
+                ended.add(spool::Fate::Expired, 1);
                 notices.push(notice(Reason::Expired(obstacle.clone())));
             }
-            Fate::Deferred(_) | Fate::Held(_) => counts.deferred += 1,
+            Fate::Deferred(_) | Fate::Held(_) => {}
         }
     }
     if last && let Some(wait) = uncharged_wait(fates, rules) {
@@ -100,7 +99,7 @@ pub(super) fn decide(
         state.delay_reported = true;
     }
     let remaining = state.queued().next().is_some();
-    Decision { state: remaining.then_some(state), notices, counts }
+    Decision { state: remaining.then_some(state), notices, ended }
 }
 
 /// What there is to tell of recipients that are still to be delivered (RFC 3461 §4.1).
@@ -138,7 +137,7 @@ fn uncharged_wait(fates: &[(usize, Fate)], rules: &Rules) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::message::MessageId;
-    use smtp_protocol::Reply;
+    use smtp_protocol::{Notify, Reply};
 
     fn envelope(recipients: usize) -> Envelope {
         Envelope {
@@ -165,6 +164,12 @@ mod tests {
         Rules { retry, expire_after: Duration::from_secs(1000), now: Timestamp(now), jitter: 0.5 }
     }
 
+    fn fates<const N: usize>(counts: [(spool::Fate, u64); N]) -> Fates {
+        let mut fates = Fates::default();
+        counts.into_iter().for_each(|(fate, recipients)| fates.add(fate, recipients));
+        fates
+    }
+
     fn decide_for(fates: &[Fate], last: bool, now: u64) -> Decision {
         let fates: Vec<_> = fates.iter().cloned().enumerate().collect();
         let state = DeliveryState::new(fates.len(), Timestamp(0));
@@ -177,7 +182,27 @@ mod tests {
         let decision = decide_for(&[delivered(), refused], true, 10);
         assert_eq!(decision.state, None);
         assert_eq!(decision.notices[0].recipient.address, "r1@example.net");
-        assert_eq!(decision.counts, Counts { delivered: 1, failed: 1, ..Counts::default() });
+        assert_eq!(decision.ended, fates([(spool::Fate::Delivered, 1), (spool::Fate::FailedNotified, 1)]));
+    }
+
+    #[test]
+    fn a_failure_that_nobody_is_told_of_is_counted_as_such() {
+        let refused = [(0, Fate::Refused(Reply::new(550, (5, 1, 1), "unknown")))];
+        let decide = |envelope: &Envelope| {
+            decide(envelope, DeliveryState::new(1, Timestamp(0)), &refused, true, &rules(10)).ended
+        };
+        let untold = fates([(spool::Fate::FailedUnnotified, 1)]);
+        assert_eq!(decide(&Envelope { reverse_path: String::new(), ..envelope(1) }), untold);
+        let never = Recipient { notify: Some(Notify::NEVER), ..Recipient::new("r0@example.net") };
+        assert_eq!(decide(&Envelope { recipients: vec![never], ..envelope(1) }), untold);
+    }
+
+    #[test]
+    fn a_recipient_whose_fate_is_known_ends_only_once() {
+        let state = decide_for(&[delivered(), Fate::Deferred("busy".into())], false, 10).state.unwrap();
+        let again = [(0, Fate::Refused(Reply::new(550, (5, 1, 1), "unknown")))];
+        let decision = decide(&envelope(2), state, &again, true, &rules(10));
+        assert_eq!((decision.ended, decision.notices.len()), (Fates::default(), 0));
     }
 
     #[test]
@@ -228,7 +253,7 @@ mod tests {
     #[test]
     fn success_that_the_upstream_will_not_report_is_to_be_told() {
         let decision = decide_for(&[Fate::Relayed(Reply::new(250, (2, 0, 0), "ok"))], true, 10);
-        assert_eq!((decision.state, decision.counts.delivered), (None, 1));
+        assert_eq!((decision.state, decision.ended), (None, fates([(spool::Fate::Delivered, 1)])));
         assert!(matches!(decision.notices[..], [Notice { reason: Reason::Relayed(_), .. }]));
     }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::error::SpoolError;
-use super::record::{Accepted, CHUNK, HEADER_BYTES, MAXIMUM_PAYLOAD, Record};
+use super::ledger::{Fate, Fates};
+use super::record::{Accepted, CHUNK, HEADER_BYTES, MAXIMUM_PAYLOAD, Record, queued};
 use super::shared::Pinned;
 use crate::message::{DeliveryState, Envelope, MessageId};
 
@@ -23,15 +24,20 @@ pub(super) enum Command {
         message: NewMessage,
         reply: Reply<()>,
     },
-    /// A `State` or `Removed` record of a stored message.
     Change {
-        record: Record,
+        change: Change,
         reply: Reply<()>,
     },
     /// A change and the messages that come with it.
     Settle {
-        record: Record,
+        change: Change,
         messages: Vec<NewMessage>,
+        reply: Reply<()>,
+    },
+    /// Ends a message: its recipients that are still queued have this fate.
+    Remove {
+        id: MessageId,
+        fate: Fate,
         reply: Reply<()>,
     },
     Quarantine {
@@ -48,13 +54,17 @@ impl Command {
     /// Bytes it adds to the log, which have to lie in one segment.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Content { record, .. } | Self::Change { record, .. } => record.record_bytes(),
+            Self::Content { record, .. } => record.record_bytes(),
             Self::Store { message, .. } => message.bytes(),
-            Self::Settle { record, messages, .. } => {
+            Self::Change { change, .. } => change.record.record_bytes(),
+            Self::Settle { change, messages, .. } => {
                 let records: u64 = messages.iter().map(NewMessage::bytes).sum();
-                HEADER_BYTES + records + record.record_bytes()
+                HEADER_BYTES + records + change.record.record_bytes()
             }
-            Self::Quarantine { id, .. } => Record::removed(*id).record_bytes(),
+            Self::Remove { id, fate, .. } => Change::end(*id, *fate, u32::MAX).record.record_bytes(),
+            Self::Quarantine { id, .. } => {
+                Change::end(*id, Fate::Quarantined, u32::MAX).record.record_bytes()
+            }
             Self::Close { .. } => 0,
         }
     }
@@ -67,9 +77,33 @@ impl Command {
             Self::Store { reply, .. }
             | Self::Change { reply, .. }
             | Self::Settle { reply, .. }
+            | Self::Remove { reply, .. }
             | Self::Quarantine { reply, .. }
             | Self::Close { reply } => drop(reply.send(Err(error))),
         }
+    }
+}
+
+/// A `State` or `Removed` record of a stored message.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) record: Record,
+    /// Recipients that are queued after it.
+    pub(super) queued: u32,
+}
+
+impl Change {
+    /// The message's state from now on, or its removal, and what became of recipients in between.
+    pub(super) fn new(id: MessageId, state: Option<DeliveryState>, fates: Fates) -> Self {
+        match state {
+            Some(state) => Self { queued: queued(&state), record: Record::state(id, state, fates) },
+            None => Self { queued: 0, record: Record::removed(id, fates) },
+        }
+    }
+
+    /// The removal of a message of which so many recipients are still queued.
+    pub(super) fn end(id: MessageId, fate: Fate, recipients: u32) -> Self {
+        Self::new(id, None, Fates::of(fate, u64::from(recipients)))
     }
 }
 
@@ -77,6 +111,8 @@ impl Command {
 #[derive(Debug)]
 pub(super) struct NewMessage {
     pub(super) id: MessageId,
+    /// Recipients that are queued.
+    pub(super) queued: u32,
     /// The chunks written before, in order.
     pub(super) written: Vec<Pinned>,
     /// The chunks that follow them, then `accepted`.
@@ -124,12 +160,13 @@ impl NewMessage {
             })
             .collect();
         let chunks = (first + records.len()) as u32;
-        let accepted = Record::accepted(&Accepted { content, chunks, envelope, state });
+        let queued = queued(&state);
+        let accepted = Record::accepted(&Accepted { content, chunks, copied: false, envelope, state });
         if accepted.payload_bytes() > MAXIMUM_PAYLOAD {
             return Err(SpoolError::Inconsistent("the envelope is too large"));
         }
         records.push(accepted);
-        Ok(Self { id, written, records })
+        Ok(Self { id, queued, written, records })
     }
 
     pub(super) fn bytes(&self) -> u64 {

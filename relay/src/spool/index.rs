@@ -1,11 +1,12 @@
 //! What the spool holds, in memory: where each message's records are, and how much of each segment is live.
 //!
-//! Pure bookkeeping. A message takes 53 bytes of the table, 60 to 120 with the table's spare room; one of more than one
+//! Pure bookkeeping. A message takes 57 bytes of the table, 65 to 130 with the table's spare room; one of more than one
 //! chunk 12 bytes more for each. Written by recovery and the writer, read by everybody.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::ledger::Ledger;
 use super::record::Location;
 use super::segment::Segment;
 use crate::message::MessageId;
@@ -18,6 +19,9 @@ pub(super) struct Index {
     chunked: HashMap<Key, Box<[Location]>>,
     /// All segments, the active one last.
     pub(super) segments: BTreeMap<u32, SegmentUse>,
+    /// The account of recipients.
+    pub(super) ledger: Ledger,
+    queued: u64,
 }
 
 /// A segment and what its bytes are used for.
@@ -55,6 +59,8 @@ struct Entry {
     state: Option<Location>,
     /// The only chunk; without one the content is empty or `chunked`.
     content: Option<Location>,
+    /// Recipients still to be delivered.
+    queued: u32,
 }
 
 /// Where the parts of one message are.
@@ -80,6 +86,16 @@ impl Index {
         self.messages.contains_key(&id.into())
     }
 
+    /// Recipients of all messages that are still to be delivered.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Those of one message; `None` when there is no such message.
+    pub(super) fn queued_of(&self, id: MessageId) -> Option<u32> {
+        self.messages.get(&id.into()).map(|entry| entry.queued)
+    }
+
     pub(super) fn parts(&self, id: MessageId) -> Option<Parts> {
         let key = id.into();
         let entry = self.messages.get(&key)?;
@@ -90,20 +106,25 @@ impl Index {
         Some(Parts { accepted: entry.accepted, state: entry.state, content })
     }
 
-    /// The message exists, with its state in the `Accepted` record. Replaces what was known of it: copied parts.
-    pub(super) fn accept(&mut self, id: MessageId, accepted: Location, content: &[Location]) {
+    /// The message exists, with its state in the `Accepted` record and so many recipients queued. Replaces what was known of
+    /// it: copied parts.
+    pub(super) fn accept(&mut self, id: MessageId, accepted: Location, content: &[Location], queued: u32) {
         self.remove(id);
         let only = if let [only] = content { Some(*only) } else { None };
         if content.len() > 1 {
             self.chunked.insert(id.into(), content.into());
         }
-        self.messages.insert(id.into(), Entry { accepted, state: None, content: only });
+        self.queued += u64::from(queued);
+        self.messages.insert(id.into(), Entry { accepted, state: None, content: only, queued });
         content.iter().chain([&accepted]).for_each(|location| self.add_live(*location));
     }
 
-    /// The message's state is now in the record at `state`; false when there is no such message.
-    pub(super) fn change_state(&mut self, id: MessageId, state: Location) -> bool {
+    /// The message's state is now in the record at `state`, with so many recipients queued; false when there is no such
+    /// message.
+    pub(super) fn change_state(&mut self, id: MessageId, state: Location, queued: u32) -> bool {
         let Some(entry) = self.messages.get_mut(&id.into()) else { return false };
+        self.queued = self.queued - u64::from(entry.queued) + u64::from(queued);
+        entry.queued = queued;
         let superseded = entry.state.replace(state);
         self.add_live(state);
         superseded.into_iter().for_each(|location| self.subtract_live(location));
@@ -114,7 +135,8 @@ impl Index {
     pub(super) fn remove(&mut self, id: MessageId) -> bool {
         let Some(parts) = self.parts(id) else { return false };
         parts.locations().for_each(|location| self.subtract_live(location));
-        self.messages.remove(&id.into());
+        let entry = self.messages.remove(&id.into());
+        self.queued -= entry.map_or(0, |entry| u64::from(entry.queued));
         self.chunked.remove(&id.into());
         true
     }
@@ -173,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_as_small_as_the_docs_say() {
-        assert_eq!(size_of::<(Key, Entry)>(), 52);
+        assert_eq!(size_of::<(Key, Entry)>(), 56);
     }
 
     #[test]

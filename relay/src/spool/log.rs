@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Context, SpoolError};
 use super::index::SegmentUse;
+use super::ledger::Ledger;
 use super::record::{HEADER_BYTES, Header, Kind, Location, Record};
 use super::segment::{SEGMENT_HEADER, Segment, file_name, sync_directory};
 use super::shared::Shared;
@@ -33,16 +34,21 @@ pub(super) struct Log {
     staged: Vec<u8>,
     unsynced: bool,
     total: u64,
+    /// The account after what is staged.
+    ledger: Ledger,
+    /// Where the active segment's beginning ends.
+    begun: u64,
     prepared: bool,
     spare: Spare,
 }
 
 impl Log {
-    /// Begins segment `number` and is ready to append to it.
+    /// Begins segment `number` and is ready to append to it. The account goes on from `ledger`.
     pub(super) fn begin(
         directory: &Path,
         segment_bytes: u64,
         number: u32,
+        ledger: Ledger,
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
         let path = directory.join(file_name(number));
@@ -54,7 +60,7 @@ impl Log {
             .context("create", &path)?;
         let active = Arc::new(Segment::begin(directory, number, rand::random(), file)?);
         let total = shared.index().total_bytes() + SEGMENT_HEADER;
-        let log = Self {
+        let mut log = Self {
             directory: directory.to_owned(),
             segment_bytes,
             shared,
@@ -63,6 +69,8 @@ impl Log {
             staged: Vec::new(),
             unsynced: false,
             total,
+            ledger,
+            begun: SEGMENT_HEADER,
             prepared: false,
             spare: Spare::new(directory, segment_bytes),
         };
@@ -70,22 +78,29 @@ impl Log {
         Ok(log)
     }
 
-    /// Makes the new active segment durable and known.
-    fn publish(&self) -> Result<(), SpoolError> {
+    /// Makes the new active segment durable and known; the account is the first thing staged for it.
+    fn publish(&mut self) -> Result<(), SpoolError> {
         self.active.file.sync_all().context("sync", &self.active.path)?;
         sync_directory(&self.directory)?;
         let usage = SegmentUse { segment: self.active.clone(), written: self.written, live: 0, drafts: 0 };
         self.shared.index().segments.insert(self.active.number, usage);
+        self.stage(&Record::ledger(&self.ledger));
+        self.begun = self.end();
         Ok(())
     }
 
     /// Sees to it that the next `bytes` staged lie in one segment.
     pub(super) fn room(&mut self, bytes: u64) -> Result<(), SpoolError> {
         let end = self.end();
-        if end > SEGMENT_HEADER && end + bytes > self.segment_bytes {
+        if end > self.begun && end + bytes > self.segment_bytes {
             self.rotate()?;
         }
         Ok(())
+    }
+
+    /// The account after all that is staged.
+    pub(super) fn ledger(&self) -> Ledger {
+        self.ledger
     }
 
     /// Bytes of all segments, what is staged included.
@@ -120,7 +135,8 @@ impl Log {
     fn stage_as(&mut self, record: &Record, member: bool) -> Location {
         let offset = self.end();
         let length = record.encode(member, self.active.salt, offset, &mut self.staged);
-        self.unsynced |= record.kind != Kind::Content;
+        self.unsynced |= !matches!(record.kind, Kind::Content | Kind::Ledger);
+        self.ledger += record.posting;
         self.shared.records.fetch_add(1, Ordering::Relaxed);
         let offset = u32::try_from(offset).ok().and_then(NonZeroU32::new);
         Location {

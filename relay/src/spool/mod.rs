@@ -24,11 +24,15 @@
 //! - **Space.** Stores beyond [`Options::maximum_bytes`] are answered [`SpoolError::Full`], those that would leave less than
 //!   three segments of the file system free [`SpoolError::DiskFull`]; everything that ends mail goes on. A full spool looks
 //!   every second whether there is room again. What is removed is given back a segment at a time, without pauses.
+//! - **The account.** What every record adds to the account of recipients ([`Ledger`]) is in that record, and every segment
+//!   begins with the account as it stands: a change and its posting are one, over crashes too, and at every instant
+//!   `accepted = fates + queued` ([`Spool::usage`]). A change whose fates do not make up for the recipients it ends is refused.
+//!   Where damage took recipients they count as quarantined; those whose end it took are accepted again.
 //! - **Format.** Every segment bears a format version. A version that is not this one's is refused ([`SpoolError::Version`])
 //!   with the file untouched, so going back to an earlier relay needs that relay to read what the later one wrote; a version
 //!   that changes the format reads the one before it, and rewrites it by reclaiming. Envelope and state are JSON: a field
 //!   that is added has a default and needs no new version.
-//! - **Memory.** About 100 bytes a stored message, and 256 KiB a draft.
+//! - **Memory.** About 110 bytes a stored message, and 256 KiB a draft.
 //!
 //! # On disk
 //!
@@ -47,6 +51,7 @@ mod draft;
 mod error;
 mod handle;
 mod index;
+mod ledger;
 mod log;
 mod options;
 mod quarantine;
@@ -73,7 +78,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use crate::message::{DeliveryState, Envelope, MessageId};
-use command::{Command, NewMessage};
+use command::{Change, Command, NewMessage};
 use error::Context;
 use handle::Handle;
 use log::Log;
@@ -84,6 +89,7 @@ use writer::Writer;
 
 pub use draft::Draft;
 pub use error::SpoolError;
+pub use ledger::{Fate, Fates, Ledger};
 pub use options::Options;
 pub use reader::{ContentReader, Stored};
 pub use recovery::{Quarantined, Recovered, Recovery, Subject};
@@ -108,6 +114,8 @@ pub struct Settlement {
     pub id: MessageId,
     /// Its state from now on; `None` removes it.
     pub state: Option<DeliveryState>,
+    /// What became of the recipients that are queued no longer.
+    pub fates: Fates,
     /// Messages that come into being in the same instant (DSNs), with their content; each must fit in memory. The budget
     /// does not hold them up.
     pub accept: Vec<(Envelope, DeliveryState, Bytes)>,
@@ -124,9 +132,10 @@ impl Spool {
         let lock = recovery::lock(directory)?;
         let (replay, recovery, damaged, next) = recovery::recover(directory)?;
         let shared = Arc::new(Shared::new(replay.index, quarantine::count(directory)?));
-        let mut log = Log::begin(directory, options.segment_bytes, next, shared.clone())?;
+        let ledger = shared.index().ledger;
+        let mut log = Log::begin(directory, options.segment_bytes, next, ledger, shared.clone())?;
         for id in damaged {
-            log.stage(&Record::removed(id));
+            log.stage(&Record::removed(id, Fates::default()));
         }
         log.write()?;
         log.sync()?;
@@ -164,31 +173,32 @@ impl Spool {
         ContentReader::open(&self.handle.shared, id)
     }
 
-    /// Replaces the state of a message. Durable when it returns.
+    /// Replaces the state of a message, with the same recipients queued. Durable when it returns.
     ///
-    /// *Errors*: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may not have changed the state.
+    /// *Errors*: `Unknown`, `Unhealthy`; `Inconsistent` when other recipients are queued, as what became of them is for
+    /// [`settle`](Self::settle) to say. *Cancellation*: a dropped future may or may not have changed the state.
     pub async fn update(&self, id: MessageId, state: DeliveryState) -> Result<(), SpoolError> {
-        let record = Record::state(id, &state);
-        self.handle.ask(|reply| Command::Change { record, reply }).await
+        let change = Change::new(id, Some(state), Fates::default());
+        self.handle.ask(|reply| Command::Change { change, reply }).await
     }
 
-    /// Removes a message: every recipient's fate is known. Durable when it returns. Errors and cancellation as
-    /// [`update`](Self::update).
-    pub async fn remove(&self, id: MessageId) -> Result<(), SpoolError> {
-        let record = Record::removed(id);
-        self.handle.ask(|reply| Command::Change { record, reply }).await
+    /// Removes a message whose recipients that are still queued all have this `fate`. Durable when it returns.
+    ///
+    /// *Errors*: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may not have removed it.
+    pub async fn remove(&self, id: MessageId, fate: Fate) -> Result<(), SpoolError> {
+        self.handle.ask(|reply| Command::Remove { id, fate, reply }).await
     }
 
     /// Changes or removes a message and accepts others, all or nothing and in one sync.
     ///
     /// *Errors*: `Unknown` when the message is not there, `Duplicate` when one of the new ones is, `Inconsistent` as in
-    /// [`Draft::commit`], `Unhealthy`; nothing has happened then, save that after `Unhealthy` it is unknown. *Cancellation*: a
+    /// [`Draft::commit`] or when the fates are not as many as the recipients queued no longer, `Unhealthy`; nothing has happened then, save that after `Unhealthy` it is unknown. *Cancellation*: a
     /// dropped future leaves all of it done or nothing.
     pub async fn settle(&self, settlement: Settlement) -> Result<(), SpoolError> {
-        let Settlement { id, state, accept } = settlement;
-        let record = state.map_or_else(|| Record::removed(id), |state| Record::state(id, &state));
+        let Settlement { id, state, fates, accept } = settlement;
+        let change = Change::new(id, state, fates);
         if accept.is_empty() {
-            return self.handle.ask(|reply| Command::Change { record, reply }).await;
+            return self.handle.ask(|reply| Command::Change { change, reply }).await;
         }
         let messages =
             accept.into_iter().map(|(envelope, state, content)| NewMessage::whole(envelope, state, &content));
@@ -196,7 +206,7 @@ impl Spool {
         if messages.iter().map(NewMessage::bytes).sum::<u64>() > MAXIMUM_PAYLOAD as u64 {
             return Err(SpoolError::Inconsistent("too large to be stored in one piece"));
         }
-        self.handle.ask(|reply| Command::Settle { record, messages, reply }).await
+        self.handle.ask(|reply| Command::Settle { change, messages, reply }).await
     }
 
     /// Takes a damaged message out of the spool and keeps what can be read of it in `quarantine/<id>/`, for `reason` (which

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::SpoolError;
-use super::record::{Accepted, Kind, Location, decode};
+use super::record::{Accepted, Kind, Location, State, decode};
 use super::segment::{ReadFault, Segment};
 use super::shared::Shared;
 use crate::message::{DeliveryState, Envelope, MessageId};
@@ -89,7 +89,8 @@ pub(super) async fn load(shared: &Shared, id: MessageId) -> Result<Stored, Spool
         Some(place) => {
             let payload = place.read(|segment, location| segment.read(location, Kind::State)).await;
             let payload = payload.map_err(|fault| error(id, fault))?;
-            decode(&payload).ok_or_else(|| unknown("the delivery state"))?
+            let latest: Option<State> = decode(&payload);
+            latest.ok_or_else(|| unknown("the delivery state"))?.state
         }
     };
     Ok(Stored { envelope: accepted.envelope, state })

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::command::Change;
 use super::error::SpoolError;
 use super::index::{Index, Parts};
+use super::ledger::Fate;
 use super::log::Log;
 use super::options::Options;
 use super::quarantine::{self, Remains};
-use super::record::{Accepted, Kind, Location, Record, decode};
+use super::record::{Accepted, Kind, Location, Record, State, decode, queued};
 use super::segment::ReadFault;
 use super::shared::{Pinned, Shared};
 use crate::message::MessageId;
@@ -27,9 +29,16 @@ const PRESSED_SLACK_SEGMENTS: u64 = 2;
 /// A change of the index that a staged record stands for, made once the record is on stable storage.
 #[derive(Debug)]
 pub(super) enum Effect {
-    Accepted { id: MessageId, accepted: Location, content: Vec<Location>, pins: Vec<Pinned> },
-    State { id: MessageId, state: Location },
+    Accepted { id: MessageId, accepted: Location, content: Vec<Location>, queued: u32, pins: Vec<Pinned> },
+    State { id: MessageId, state: Location, queued: u32 },
     Removed { id: MessageId },
+}
+
+impl Effect {
+    /// The message that it ends.
+    pub(super) fn end(&self) -> Option<MessageId> {
+        if let Self::Removed { id } = self { Some(*id) } else { None }
+    }
 }
 
 /// The progress of reclaiming.
@@ -144,11 +153,11 @@ impl Reclaim {
             }
             Err(Fault::Log(error)) => Err(error),
             Err(Fault::Read(ReadFault::Damaged(reason))) => {
-                let removed = quarantine_stored(&self.directory, copying.id, &reason, &self.shared)?;
-                log.room(removed.record_bytes())?;
-                log.stage(&removed);
+                let removal = quarantine_stored(&self.directory, copying.id, &reason, &self.shared)?.record;
+                log.room(removal.record_bytes())?;
+                log.stage(&removal);
                 effects.push(Effect::Removed { id: copying.id });
-                Ok(removed.record_bytes())
+                Ok(removal.record_bytes())
             }
             Err(Fault::Read(ReadFault::Io { source, path })) => {
                 tracing::error!(error = %source, path = %path.display(), "a spool segment cannot be read: its space is not reclaimed");
@@ -193,14 +202,15 @@ impl Copying {
         let accepted: Option<Accepted> = decode(&read(parts.accepted, Kind::Accepted)?);
         let mut accepted = accepted.ok_or_else(|| unknown("the envelope"))?;
         if let Some(state) = parts.state {
-            accepted.state =
-                decode(&read(state, Kind::State)?).ok_or_else(|| unknown("the delivery state"))?;
+            let latest: Option<State> = decode(&read(state, Kind::State)?);
+            accepted.state = latest.ok_or_else(|| unknown("the delivery state"))?.state;
         }
-        accepted.content = self.id;
+        (accepted.content, accepted.copied) = (self.id, true);
+        let queued = queued(&accepted.state);
         let record = Record::accepted(&accepted);
         log.room(record.record_bytes())?;
         let (accepted, content) = (log.stage(&record), std::mem::take(&mut self.placed));
-        let effect = Effect::Accepted { id: self.id, accepted, content, pins: Vec::new() };
+        let effect = Effect::Accepted { id: self.id, accepted, content, queued, pins: Vec::new() };
         Ok((record.record_bytes(), Some(effect)))
     }
 }
@@ -226,17 +236,18 @@ fn sweepable(index: &Index, options: &Options) -> Option<u32> {
     (usage.live > 0 && *number != index.active() && (wasteful || pressed)).then_some(*number)
 }
 
-/// Puts a stored message into quarantine; returns the record that then takes it out of the log.
+/// Puts a stored message into quarantine; returns the change that then takes it out of the log.
 pub(super) fn quarantine_stored(
     directory: &Path,
     id: MessageId,
     reason: &str,
     shared: &Shared,
-) -> Result<Record, SpoolError> {
+) -> Result<Change, SpoolError> {
     let parts = shared.index().parts(id).ok_or(SpoolError::Unknown(id))?;
     let remains = Remains { accepted: Some(parts.accepted), state: parts.state, content: parts.content };
     quarantine::keep_message(directory, id, reason, &remains, |number| shared.index().segment(number))?;
     shared.quarantined.store(quarantine::count(directory)?, Ordering::Relaxed);
     tracing::error!(%id, reason, "a damaged message was put into the spool's quarantine directory");
-    Ok(Record::removed(id))
+    let recipients = shared.index().queued_of(id).unwrap_or_default();
+    Ok(Change::end(id, Fate::Quarantined, recipients))
 }

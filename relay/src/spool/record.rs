@@ -18,6 +18,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 
+use super::ledger::{Fates, Ledger};
 use crate::message::{DeliveryState, Envelope, MessageId};
 
 /// Bytes of a record's header.
@@ -43,24 +44,27 @@ pub(super) enum Kind {
     Content,
     /// A message exists: [`Accepted`] as JSON.
     Accepted,
-    /// How its delivery stands now: [`DeliveryState`] as JSON.
+    /// How its delivery stands now: [`State`] as JSON.
     State,
-    /// The message is gone.
+    /// The message is gone: the [`Fates`] of the recipients it still had, as JSON.
     Removed,
     /// Records that hold together or not at all, marked as members.
     Group,
     /// The spool was closed in order: all bytes before this one are complete.
     Closed,
+    /// The account of all that stands before it: [`Ledger`] as JSON.
+    Ledger,
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 6] = [
+    const ALL: [(Self, u8); 7] = [
         (Self::Content, 1),
         (Self::Accepted, 2),
         (Self::State, 3),
         (Self::Removed, 4),
         (Self::Group, 5),
         (Self::Closed, 6),
+        (Self::Ledger, 7),
     ];
 
     fn code(self) -> u8 {
@@ -157,34 +161,41 @@ pub(super) struct Record {
     sequence: Option<[u8; SEQUENCE]>,
     body: Bytes,
     checksum: u32,
+    /// What it adds to the account.
+    pub(super) posting: Ledger,
 }
 
 impl Record {
-    fn plain(kind: Kind, id: MessageId, body: Bytes) -> Self {
+    fn plain(kind: Kind, id: MessageId, body: Bytes, posting: Ledger) -> Self {
         let checksum = crc32c::crc32c(&body);
-        Self { kind, id, sequence: None, body, checksum }
+        Self { kind, id, sequence: None, body, checksum, posting }
     }
 
     pub(super) fn content(id: MessageId, sequence: u32, body: Bytes) -> Self {
         let sequence = sequence.to_le_bytes();
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&sequence), &body);
-        Self { kind: Kind::Content, id, sequence: Some(sequence), body, checksum }
+        let posting = Ledger::default();
+        Self { kind: Kind::Content, id, sequence: Some(sequence), body, checksum, posting }
     }
 
     pub(super) fn accepted(accepted: &Accepted) -> Self {
-        Self::plain(Kind::Accepted, accepted.envelope.id, json(accepted))
+        Self::plain(Kind::Accepted, accepted.envelope.id, json(accepted), accepted.posting())
     }
 
-    pub(super) fn state(id: MessageId, state: &DeliveryState) -> Self {
-        Self::plain(Kind::State, id, json(state))
+    pub(super) fn state(id: MessageId, state: DeliveryState, fates: Fates) -> Self {
+        Self::plain(Kind::State, id, json(&State { state, fates }), Ledger::ended(fates))
     }
 
-    pub(super) fn removed(id: MessageId) -> Self {
-        Self::plain(Kind::Removed, id, Bytes::new())
+    pub(super) fn removed(id: MessageId, fates: Fates) -> Self {
+        Self::plain(Kind::Removed, id, json(&fates), Ledger::ended(fates))
     }
 
     pub(super) fn closed() -> Self {
-        Self::plain(Kind::Closed, MessageId(0), Bytes::new())
+        Self::plain(Kind::Closed, MessageId(0), Bytes::new(), Ledger::default())
+    }
+
+    pub(super) fn ledger(ledger: &Ledger) -> Self {
+        Self::plain(Kind::Ledger, MessageId(0), json(ledger), Ledger::default())
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -218,8 +229,33 @@ pub(super) struct Accepted {
     pub(super) content: MessageId,
     /// How many of them there are.
     pub(super) chunks: u32,
+    /// Whether it was written by reclaiming, of a message that exists already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) copied: bool,
     pub(super) envelope: Envelope,
     pub(super) state: DeliveryState,
+}
+
+impl Accepted {
+    /// What it adds to the account.
+    pub(super) fn posting(&self) -> Ledger {
+        Ledger::accepted(if self.copied { 0 } else { u64::from(queued(&self.state)) })
+    }
+}
+
+/// The payload of a `State` record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    #[serde(flatten)]
+    pub(super) state: DeliveryState,
+    /// What became of recipients since the state before.
+    #[serde(default, skip_serializing_if = "Fates::is_empty")]
+    pub(super) fates: Fates,
+}
+
+/// How many recipients are still to be delivered.
+pub(super) fn queued(state: &DeliveryState) -> u32 {
+    u32::try_from(state.queued().count()).unwrap_or(u32::MAX)
 }
 
 /// The value in a payload whose checksum is right; `None` when it is not one this version knows.
@@ -254,7 +290,7 @@ mod tests {
             assert_eq!((kind.code(), Kind::from_code(code)), (code, Some(kind)));
         }
         assert_eq!(Kind::from_code(0), None);
-        assert_eq!(Kind::from_code(7), None);
+        assert_eq!(Kind::from_code(8), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Context, SpoolError};
+use super::ledger::Ledger;
 use super::quarantine;
 use super::record::{HEADER, HEADER_BYTES, Header, Kind};
 use super::replay::{Replay, Tail};
@@ -96,6 +97,7 @@ pub(super) fn recover(directory: &Path) -> Result<(Replay, Recovery, Vec<Message
         read_segment(directory, number, place + 1 == numbers.len(), &mut replay, &mut recovery)?;
     }
     let damaged = quarantine_damaged(directory, &mut replay, &mut recovery)?;
+    settle_account(&mut replay, &recovery);
     recovery.messages = messages(&mut replay);
     let next = replay
         .index
@@ -220,6 +222,26 @@ fn quarantine_damaged(
         }
     }
     Ok(damaged.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Lets the account agree with what was found, as far as damage explains that it does not. An earlier format had no account: it
+/// begins with what is queued.
+fn settle_account(replay: &mut Replay, recovery: &Recovery) {
+    let queued = replay.index.queued();
+    let ledger = &mut replay.index.ledger;
+    if !replay.accounted {
+        *ledger = Ledger::accepted(queued);
+    }
+    if replay.doubtful || !replay.stretches.is_empty() || !recovery.quarantined.is_empty() {
+        ledger.reconcile(queued);
+    }
+    if ledger.accepted != ledger.fates.total() + queued {
+        tracing::error!(
+            ?ledger,
+            queued,
+            "the spool's account of recipients does not balance; please report this"
+        );
+    }
 }
 
 fn messages(replay: &mut Replay) -> Vec<Recovered> {

@@ -10,11 +10,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::index::{Index, SegmentUse};
+use super::ledger::{Fates, Ledger};
 use super::quarantine::Remains;
-use super::record::{Accepted, HEADER, HEADER_BYTES, Header, Kind, Location, SEQUENCE, decode};
+use super::record::{
+    Accepted, HEADER, HEADER_BYTES, Header, Kind, Location, SEQUENCE, State, decode, queued,
+};
 use super::scan::{Found, Scanner, verified};
 use super::segment::Segment;
-use crate::message::{DeliveryState, MessageId, Timestamp};
+use crate::message::{MessageId, Timestamp};
 
 /// How far the end of a segment can be trusted.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,10 @@ pub(super) struct Replay {
     pub(super) summaries: HashMap<MessageId, Summary>,
     pub(super) damaged: HashMap<MessageId, Damage>,
     pub(super) stretches: Vec<Stretch>,
+    /// Whether an account was met, from which the index's goes on.
+    pub(super) accounted: bool,
+    /// Whether what a record adds to the account could not be read.
+    pub(super) doubtful: bool,
     contents: HashMap<MessageId, Vec<Chunk>>,
     identities: HashSet<Arc<str>>,
 }
@@ -180,10 +187,21 @@ impl Replay {
                 self.accepted(header.id, location, accepted, segment);
             }
             Kind::State => {
-                let state = intact.then(|| decode::<DeliveryState>(payload)).flatten();
+                let state = intact.then(|| decode::<State>(payload)).flatten();
                 self.state(header.id, location, state, segment);
             }
-            Kind::Removed => self.removed(header.id),
+            Kind::Removed => {
+                // Without its payload, or in the form without one, it is a removal still.
+                let fates = intact.then(|| decode::<Fates>(payload)).flatten();
+                self.doubtful |= fates.is_none() && header.length > 0;
+                self.removed(header.id, fates.unwrap_or_default());
+            }
+            Kind::Ledger => {
+                if let Some(ledger) = intact.then(|| decode::<Ledger>(payload)).flatten() {
+                    self.index.ledger = ledger;
+                    self.accounted = true;
+                }
+            }
             Kind::Group | Kind::Closed => {}
         }
         Ok(())
@@ -202,11 +220,12 @@ impl Replay {
         let content = accepted.as_ref().map_or(id, |accepted| accepted.content);
         let chunks = self.contents.remove(&content).unwrap_or_default();
         let locations: Vec<_> = chunks.iter().map(|chunk| chunk.location).collect();
+        self.index.ledger += accepted.as_ref().map(Accepted::posting).unwrap_or_default();
         let finding = match &accepted {
             None => "damaged envelope",
             Some(accepted) if !complete(accepted, &chunks) => "damaged content of the message accepted",
             Some(accepted) => {
-                self.index.accept(id, place, &locations);
+                self.index.accept(id, place, &locations, queued(&accepted.state));
                 self.damaged.remove(&id);
                 let summary = self.summary(accepted);
                 self.summaries.insert(id, summary);
@@ -231,16 +250,17 @@ impl Replay {
         Summary { due_at: accepted.state.due_at, accepted_at: accepted.envelope.accepted_at, identity }
     }
 
-    fn state(&mut self, id: MessageId, place: Location, state: Option<DeliveryState>, segment: &Segment) {
+    fn state(&mut self, id: MessageId, place: Location, state: Option<State>, segment: &Segment) {
+        self.index.ledger += Ledger::ended(state.as_ref().map(|state| state.fates).unwrap_or_default());
         if let Some(damage) = self.damaged.get_mut(&id).filter(|damage| !damage.state_only) {
             damage.remains.state = Some(place);
             return;
         }
         let Some(summary) = self.summaries.get_mut(&id) else { return };
         match state {
-            Some(state) => {
+            Some(State { state, .. }) => {
                 summary.due_at = state.due_at;
-                self.index.change_state(id, place);
+                self.index.change_state(id, place, queued(&state));
                 self.damaged.remove(&id);
             }
             None => {
@@ -250,7 +270,8 @@ impl Replay {
         }
     }
 
-    fn removed(&mut self, id: MessageId) {
+    fn removed(&mut self, id: MessageId, fates: Fates) {
+        self.index.ledger += Ledger::ended(fates);
         self.index.remove(id);
         self.summaries.remove(&id);
         self.damaged.remove(&id);

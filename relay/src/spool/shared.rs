@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::error::SpoolError;
 use super::index::Index;
+use super::ledger::Ledger;
 use super::record::Location;
 
 /// Whether the spool takes mail.
@@ -26,6 +27,10 @@ pub enum Health {
 pub struct Usage {
     /// Messages stored, quarantined ones not among them.
     pub messages: u64,
+    /// Their recipients that are still to be delivered.
+    pub queued: u64,
+    /// The account of recipients since the spool came into being: what was accepted has ended or is queued.
+    pub ledger: Ledger,
     /// Bytes of records that stored messages consist of.
     pub live_bytes: u64,
     /// Bytes written to all segments, dead ones included.
@@ -83,6 +88,8 @@ impl Shared {
         let index = self.index();
         Usage {
             messages: index.messages() as u64,
+            queued: index.queued(),
+            ledger: index.ledger,
             live_bytes: index.live_bytes(),
             total_bytes: index.total_bytes(),
             segments: index.segments.len() as u64,

@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 
-use super::command::{Command, NewMessage, Reply};
+use super::command::{Change, Command, NewMessage, Reply};
 use super::error::SpoolError;
+use super::ledger::Fate;
 use super::log::Log;
 use super::options::Options;
 use super::reclaim::{Effect, Reclaim, quarantine_stored};
-use super::record::{Kind, Location, Record};
+use super::record::{Kind, Location};
 use super::shared::{Health, Pinned, Shared};
 use super::space::{self, Space};
 use crate::message::MessageId;
@@ -54,8 +55,9 @@ pub(super) struct Writer {
 struct Batch {
     effects: Vec<Effect>,
     answers: Vec<Answer>,
-    /// Messages that this batch makes come or go: what later commands of it must see.
-    presence: HashMap<MessageId, bool>,
+    /// The queued recipients of messages that this batch changes, `None` for those it ends: what later commands of it must
+    /// see.
+    queued: HashMap<MessageId, Option<u32>>,
     refused_full: bool,
     /// What the file system had free when the batch first asked.
     free: Option<u64>,
@@ -157,6 +159,7 @@ impl Writer {
     fn commit(&mut self, commands: &mut VecDeque<Command>, batch: &mut Batch) -> Result<(), SpoolError> {
         // First, while the index shows all that is in the log.
         self.reclaim.step(&mut self.log, &mut batch.effects)?;
+        batch.queued.extend(batch.effects.iter().filter_map(Effect::end).map(|id| (id, None)));
         while let Some(command) = commands.front() {
             self.log.room(command.bytes())?;
             if let Some(command) = commands.pop_front() {
@@ -178,19 +181,23 @@ impl Writer {
                 let staged = self.fits(message.bytes(), batch).and_then(|()| self.store(message, batch));
                 batch.answers.push(Answer::Done(reply, staged));
             }
-            Command::Change { record, reply } => {
-                let staged = self.change(&record, batch);
+            Command::Change { change, reply } => {
+                let staged = self.change(&change, batch);
                 batch.answers.push(Answer::Done(reply, staged));
             }
-            Command::Settle { record, messages, reply } => {
-                let staged = self.settle(record, messages, batch);
+            Command::Settle { change, messages, reply } => {
+                let staged = self.settle(&change, messages, batch);
+                batch.answers.push(Answer::Done(reply, staged));
+            }
+            Command::Remove { id, fate, reply } => {
+                let staged = self.end(id, fate, batch);
                 batch.answers.push(Answer::Done(reply, staged));
             }
             Command::Quarantine { id, reason, reply } => {
                 let kept = self
-                    .expect(id, true, batch)
-                    .and_then(|()| quarantine_stored(&self.directory, id, &reason, &self.shared));
-                let staged = kept.and_then(|record| self.change(&record, batch));
+                    .present(id, batch)
+                    .and_then(|_| quarantine_stored(&self.directory, id, &reason, &self.shared));
+                let staged = kept.and_then(|_| self.end(id, Fate::Quarantined, batch));
                 batch.answers.push(Answer::Done(reply, staged));
             }
             Command::Close { reply } => batch.answers.push(Answer::Done(reply, Err(SpoolError::Closed))),
@@ -198,50 +205,69 @@ impl Writer {
     }
 
     fn store(&mut self, message: NewMessage, batch: &mut Batch) -> Result<(), SpoolError> {
-        self.expect(message.id, false, batch)?;
+        self.absent(message.id, batch)?;
         let places = message.records.iter().map(|record| self.log.stage(record)).collect();
         batch.accept(message, places);
         Ok(())
     }
 
-    fn change(&mut self, record: &Record, batch: &mut Batch) -> Result<(), SpoolError> {
-        self.expect(record.id, true, batch)?;
-        let place = self.log.stage(record);
-        batch.change(record, place);
+    fn change(&mut self, change: &Change, batch: &mut Batch) -> Result<(), SpoolError> {
+        self.accounted(change, batch)?;
+        let place = self.log.stage(&change.record);
+        batch.change(change, place);
         Ok(())
+    }
+
+    fn end(&mut self, id: MessageId, fate: Fate, batch: &mut Batch) -> Result<(), SpoolError> {
+        let recipients = self.present(id, batch)?;
+        self.change(&Change::end(id, fate, recipients), batch)
     }
 
     fn settle(
         &mut self,
-        record: Record,
+        change: &Change,
         messages: Vec<NewMessage>,
         batch: &mut Batch,
     ) -> Result<(), SpoolError> {
-        self.expect(record.id, true, batch)?;
+        self.accounted(change, batch)?;
         for message in &messages {
-            self.expect(message.id, false, batch)?;
+            self.absent(message.id, batch)?;
         }
         // The change last: what it lets go of is then replaced already.
-        let members: Vec<_> = messages.iter().flat_map(|message| &message.records).chain([&record]).collect();
+        let members: Vec<_> =
+            messages.iter().flat_map(|message| &message.records).chain([&change.record]).collect();
         let mut places = self.log.stage_group(&members);
-        let change = places.pop();
+        let place = places.pop();
         let mut places = places.into_iter();
         for message in messages {
             let own = places.by_ref().take(message.records.len()).collect();
             batch.accept(message, own);
         }
-        change.into_iter().for_each(|place| batch.change(&record, place));
+        place.into_iter().for_each(|place| batch.change(change, place));
         Ok(())
     }
 
-    /// Whether the message is there, or not there, as the command supposes.
-    fn expect(&self, id: MessageId, present: bool, batch: &Batch) -> Result<(), SpoolError> {
-        let found = batch.presence.get(&id).copied().unwrap_or_else(|| self.shared.index().contains(id));
-        match (present, found) {
-            (true, false) => Err(SpoolError::Unknown(id)),
-            (false, true) => Err(SpoolError::Duplicate(id)),
-            _ => Ok(()),
+    /// The recipients of a message that are queued as far as the batch has got; `None` when it is not there.
+    fn queued(&self, id: MessageId, batch: &Batch) -> Option<u32> {
+        batch.queued.get(&id).copied().unwrap_or_else(|| self.shared.index().queued_of(id))
+    }
+
+    fn present(&self, id: MessageId, batch: &Batch) -> Result<u32, SpoolError> {
+        self.queued(id, batch).ok_or(SpoolError::Unknown(id))
+    }
+
+    fn absent(&self, id: MessageId, batch: &Batch) -> Result<(), SpoolError> {
+        self.queued(id, batch).map_or(Ok(()), |_| Err(SpoolError::Duplicate(id)))
+    }
+
+    /// Whether the message is there, and the change says of every recipient that it ends what became of it.
+    fn accounted(&self, change: &Change, batch: &Batch) -> Result<(), SpoolError> {
+        let before = self.present(change.record.id, batch)?;
+        let after = u64::from(change.queued) + change.record.posting.fates.total();
+        if u64::from(before) == after {
+            return Ok(());
         }
+        Err(SpoolError::Inconsistent("the fates are not those of the recipients that are queued no longer"))
     }
 
     fn fits(&self, bytes: u64, batch: &mut Batch) -> Result<(), SpoolError> {
@@ -262,18 +288,19 @@ impl Writer {
         let mut index = self.shared.index();
         for effect in effects {
             match effect {
-                Effect::Accepted { id, accepted, content, pins } => {
-                    index.accept(id, accepted, &content);
+                Effect::Accepted { id, accepted, content, queued, pins } => {
+                    index.accept(id, accepted, &content, queued);
                     unpinned.extend(pins);
                 }
-                Effect::State { id, state } => {
-                    index.change_state(id, state);
+                Effect::State { id, state, queued } => {
+                    index.change_state(id, state, queued);
                 }
                 Effect::Removed { id } => {
                     index.remove(id);
                 }
             }
         }
+        index.ledger = self.log.ledger();
         // Pins are let go of after the index, which they lock.
         drop(index);
     }
@@ -333,20 +360,21 @@ impl Writer {
 impl Batch {
     /// Notes that a message with these records, its `Accepted` the last, is staged at `places`.
     fn accept(&mut self, message: NewMessage, places: Vec<Location>) {
-        let NewMessage { id, written: pins, .. } = message;
+        let NewMessage { id, queued, written: pins, .. } = message;
         let mut content: Vec<_> = pins.iter().map(|chunk| chunk.location).chain(places).collect();
         let accepted = content.pop().expect("a new message has an Accepted record");
-        self.presence.insert(id, true);
-        self.effects.push(Effect::Accepted { id, accepted, content, pins });
+        self.queued.insert(id, Some(queued));
+        self.effects.push(Effect::Accepted { id, accepted, content, queued, pins });
     }
 
-    fn change(&mut self, record: &Record, place: Location) {
-        let id = record.id;
-        self.presence.insert(id, record.kind != Kind::Removed);
-        self.effects.push(match record.kind {
-            Kind::Removed => Effect::Removed { id },
-            _ => Effect::State { id, state: place },
-        });
+    fn change(&mut self, change: &Change, place: Location) {
+        let Change { record, queued } = change;
+        let (id, queued) = (record.id, *queued);
+        let removed = record.kind == Kind::Removed;
+        self.queued.insert(id, (!removed).then_some(queued));
+        let effect =
+            if removed { Effect::Removed { id } } else { Effect::State { id, state: place, queued } };
+        self.effects.push(effect);
     }
 }
 

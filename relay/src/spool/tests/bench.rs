@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Options, Spool};
+use super::super::{Fate, Options, Spool};
 use super::support::{open, state, store};
 use crate::message::MessageId;
 
@@ -72,9 +72,9 @@ async fn stores_and_removals_with_reclaiming() {
                 slowest = slowest.max(began.elapsed());
                 // One of sixteen stays for a while, which pins its segment.
                 if count % 16 != 0 {
-                    spool.remove(MessageId(id)).await.unwrap();
+                    spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
                 } else if count > 320 {
-                    spool.remove(MessageId(id - 320)).await.unwrap();
+                    spool.remove(MessageId(id - 320), Fate::Delivered).await.unwrap();
                 }
                 count += 1;
             }

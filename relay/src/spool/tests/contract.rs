@@ -9,11 +9,12 @@ use bytes::Bytes;
 
 use super::super::record::CHUNK;
 use super::super::segment::file_name;
-use super::super::{Health, Options, Settlement, Spool, SpoolError};
+use super::super::{Fate, Fates, Health, Ledger, Options, Settlement, Spool, SpoolError};
 use super::support::{
-    assert_stored, content, directory, envelope, image, open, read, reclaimed, small, state, store, watch,
+    assert_balanced, assert_stored, content, directory, envelope, image, open, read, reclaimed, settlement,
+    small, state, store, watch,
 };
-use crate::message::{MessageId, Timestamp};
+use crate::message::{MessageId, RecipientState, Timestamp};
 
 #[tokio::test]
 async fn a_stored_message_is_found_by_the_next_start_with_its_latest_state() {
@@ -24,7 +25,7 @@ async fn a_stored_message_is_found_by_the_next_start_with_its_latest_state() {
     store(&spool, 2, 0).await.unwrap();
     spool.update(MessageId(2), state(3)).await.unwrap();
     store(&spool, 3, 5).await.unwrap();
-    spool.remove(MessageId(3)).await.unwrap();
+    spool.remove(MessageId(3), Fate::Delivered).await.unwrap();
     spool.close().await;
 
     let (spool, recovery) = open(directory.path(), Options::default());
@@ -93,6 +94,67 @@ async fn a_segment_of_a_later_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn the_account_of_recipients_balances_and_goes_on_over_closes_crashes_and_reclaiming() {
+    let directory = directory();
+    let (mut spool, _) = open(directory.path(), small());
+    let mut expected = Ledger::default();
+    for round in 0..6 {
+        for id in (1..=30).map(|id| round * 100 + id) {
+            store(&spool, id, 1_500).await.unwrap();
+            expected.accepted += 2;
+            let fate = Fate::ALL[id as usize % Fate::ALL.len()];
+            // The first recipient ends before the second in every other message; every fifth message stays.
+            if id % 2 == 0 {
+                let fates = Fates::of(fate, 1);
+                let mut first = state(1);
+                first.recipients[0] = RecipientState::Delivered;
+                let id = MessageId(id);
+                spool.settle(Settlement { id, state: Some(first), fates, accept: vec![] }).await.unwrap();
+                expected.fates += fates;
+            }
+            if id % 5 != 0 {
+                spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
+                expected.fates.add(Fate::Delivered, if id % 2 == 0 { 1 } else { 2 });
+            }
+            assert_balanced(&spool);
+            assert_eq!(spool.usage().ledger, expected);
+        }
+        reclaimed(&spool).await;
+        if round % 2 == 0 {
+            spool.close().await;
+        } else {
+            let crashed = image(directory.path());
+            assert_eq!(open(crashed.path(), small()).0.usage().ledger, expected);
+            spool.close().await;
+        }
+        let (reopened, recovery) = open(directory.path(), small());
+        assert_eq!(reopened.usage().ledger, expected);
+        assert_eq!(recovery.messages.len() as u128, (round + 1) * 6);
+        assert_balanced(&reopened);
+        spool = reopened;
+    }
+    assert!(spool.usage().segments < 60, "the account has outlived segments: {:?}", spool.usage());
+}
+
+#[tokio::test]
+async fn a_change_that_leaves_recipients_without_a_fate_is_refused() {
+    let directory = directory();
+    let (spool, _) = open(directory.path(), small());
+    store(&spool, 1, 10).await.unwrap();
+    let id = MessageId(1);
+    for (state, fates) in [
+        (None, Fates::of(Fate::Delivered, 1)),
+        (None, Fates::of(Fate::Delivered, 3)),
+        (Some(state(1)), Fates::of(Fate::Expired, 1)),
+    ] {
+        let refused = spool.settle(Settlement { id, state, fates, accept: vec![] }).await;
+        assert!(matches!(refused, Err(SpoolError::Inconsistent(_))), "{refused:?}");
+    }
+    assert_stored(&spool, 1, 10, 0).await;
+    assert_eq!((spool.usage().queued, spool.usage().ledger), (2, Ledger::accepted(2)));
+}
+
+#[tokio::test]
 async fn concurrent_stores_share_syncs() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, _) = open(directory.path(), Options::default());
@@ -107,7 +169,7 @@ async fn concurrent_stores_share_syncs() {
         task.await.unwrap().unwrap();
     }
     let usage = spool.usage();
-    assert_eq!((usage.messages, usage.records), (200, 400));
+    assert_eq!((usage.messages, usage.records), (200, 401), "with the account that begins the segment");
     assert!(usage.syncs - before <= 100, "{} syncs for 200 stores", usage.syncs - before);
 }
 
@@ -168,14 +230,14 @@ async fn a_draft_whose_segment_grew_old_can_still_be_committed() {
     draft.append(content(1, 2 * CHUNK + 100)).await.unwrap();
     for id in 100..200 {
         store(&spool, id, 4_000).await.unwrap();
-        spool.remove(MessageId(id)).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
     }
     reclaimed(&spool).await;
     draft.commit(envelope(1, 2 * CHUNK + 100), state(0)).await.unwrap();
     assert_stored(&spool, 1, 2 * CHUNK + 100, 0).await;
     for id in 200..300 {
         store(&spool, id, 10_000).await.unwrap();
-        spool.remove(MessageId(id)).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
     }
     reclaimed(&spool).await;
     assert_stored(&spool, 1, 2 * CHUNK + 100, 0).await;
@@ -229,7 +291,7 @@ async fn contradictions_are_refused() {
     store(&spool, 1, 10).await.unwrap();
     assert!(matches!(store(&spool, 1, 10).await, Err(SpoolError::Duplicate(MessageId(1)))));
     assert!(matches!(spool.update(MessageId(2), state(0)).await, Err(SpoolError::Unknown(_))));
-    assert!(matches!(spool.remove(MessageId(2)).await, Err(SpoolError::Unknown(_))));
+    assert!(matches!(spool.remove(MessageId(2), Fate::Delivered).await, Err(SpoolError::Unknown(_))));
     assert!(matches!(spool.draft().commit(envelope(2, 7), state(0)).await, Err(SpoolError::Inconsistent(_))));
     let mut state = state(0);
     state.recipients.pop();
@@ -246,14 +308,14 @@ async fn a_settlement_changes_one_message_and_accepts_others() {
     }
     let dsn = |id, size| (envelope(id, size), state(0), content(id, size));
     let large = CHUNK + 10;
-    let removing = Settlement { id: MessageId(1), state: None, accept: vec![dsn(11, 800), dsn(12, large)] };
+    let removing = settlement(1, None, vec![dsn(11, 800), dsn(12, large)]);
     spool.settle(removing.clone()).await.unwrap();
-    let changing = Settlement { id: MessageId(2), state: Some(state(4)), accept: vec![dsn(13, 0)] };
+    let changing = settlement(2, Some(state(4)), vec![dsn(13, 0)]);
     spool.settle(changing).await.unwrap();
     assert!(matches!(spool.settle(removing).await, Err(SpoolError::Unknown(MessageId(1)))));
-    let duplicate = Settlement { id: MessageId(2), state: None, accept: vec![dsn(14, 1), dsn(11, 1)] };
+    let duplicate = settlement(2, None, vec![dsn(14, 1), dsn(11, 1)]);
     assert!(matches!(spool.settle(duplicate).await, Err(SpoolError::Duplicate(MessageId(11)))));
-    spool.settle(Settlement { id: MessageId(13), state: None, accept: vec![] }).await.unwrap();
+    spool.settle(settlement(13, None, vec![])).await.unwrap();
     for reopened in [false, true] {
         let spool = if reopened { open(directory.path(), small()).0 } else { spool.clone() };
         assert_eq!(spool.usage().messages, 3);
@@ -274,7 +336,7 @@ async fn space_is_given_back_while_storing_and_the_message_that_stays_is_kept() 
     let mut largest = 0;
     for id in 100..600 {
         store(&spool, id, 4_000).await.unwrap();
-        spool.remove(MessageId(id)).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
         largest = largest.max(spool.usage().total_bytes);
     }
     reclaimed(&spool).await;
@@ -297,7 +359,7 @@ async fn a_reader_goes_on_while_its_message_is_removed_and_reclaimed() {
     let (spool, _) = open(directory.path(), small());
     store(&spool, 1, 3 * CHUNK).await.unwrap();
     let reader = spool.content(MessageId(1)).unwrap();
-    spool.remove(MessageId(1)).await.unwrap();
+    spool.remove(MessageId(1), Fate::Delivered).await.unwrap();
     for id in 100..110 {
         store(&spool, id, 4_000).await.unwrap();
     }
@@ -328,9 +390,9 @@ async fn a_full_spool_says_so_and_lets_mail_end() {
 
     spool.update(MessageId(1), state(1)).await.unwrap();
     let dsn = (envelope(900, 2_000), state(0), content(900, 2_000));
-    spool.settle(Settlement { id: MessageId(2), state: None, accept: vec![dsn] }).await.unwrap();
+    spool.settle(settlement(2, None, vec![dsn])).await.unwrap();
     for id in 3..id {
-        spool.remove(MessageId(id)).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
     }
     health.wait_for(|health| *health == Health::Healthy).await.unwrap();
     store(&spool, 1_000, 4_000).await.unwrap();

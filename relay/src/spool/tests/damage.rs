@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::super::index::Parts;
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
-use super::super::{Options, Quarantined, Settlement, Spool, SpoolError, Subject};
+use super::super::{Fate, Options, Quarantined, Spool, SpoolError, Subject};
 use super::support::{
-    assert_stored, content, directory, envelope, image, open, read, reclaimed, small, state, store,
+    assert_balanced, assert_stored, content, directory, envelope, image, open, read, reclaimed, settlement,
+    small, state, store,
 };
 use crate::message::MessageId;
 
@@ -25,12 +26,12 @@ async fn fill(spool: &Spool) -> Kept {
     }
     spool.update(MessageId(2), state(1)).await.unwrap();
     spool.update(MessageId(2), state(2)).await.unwrap();
-    spool.remove(MessageId(3)).await.unwrap();
+    spool.remove(MessageId(3), Fate::Delivered).await.unwrap();
     let dsn = |id, size| (envelope(id, size), state(0), content(id, size));
     let accept = vec![dsn(20, 700), dsn(21, 0)];
-    spool.settle(Settlement { id: MessageId(4), state: None, accept }).await.unwrap();
+    spool.settle(settlement(4, None, accept)).await.unwrap();
     let accept = vec![dsn(22, 300)];
-    spool.settle(Settlement { id: MessageId(5), state: Some(state(5)), accept }).await.unwrap();
+    spool.settle(settlement(5, Some(state(5)), accept)).await.unwrap();
     store(spool, 9, 4_000).await.unwrap();
     spool.update(MessageId(9), state(3)).await.unwrap();
     let attempts = BTreeMap::from([(2, 2), (5, 5), (9, 3)]);
@@ -70,6 +71,7 @@ async fn flip_each(original: &Path, kept: &Kept, stride: usize) {
 /// Every message is either as it was, or touched and reported.
 async fn examine(directory: &Path, kept: &Kept, segment: u32, place: u64) {
     let (spool, recovery) = open(directory, options());
+    assert_balanced(&spool);
     let quarantined = recovery.quarantined;
     for (&id, (size, attempts, parts)) in kept {
         let stored = spool.load(MessageId(id)).await;
@@ -200,7 +202,7 @@ async fn damage_met_by_reclaiming_is_put_into_quarantine_and_the_rest_is_kept() 
     flip(directory.path(), 1, place.offset() + 500);
     for id in 100..200 {
         store(&spool, id, 2_000).await.unwrap();
-        spool.remove(MessageId(id)).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
     }
     reclaimed(&spool).await;
     assert!(!directory.path().join(file_name(1)).exists());
@@ -218,7 +220,7 @@ async fn records_inside_of_a_message_are_content_even_where_the_record_around_th
     let directory = directory();
     let (spool, _) = open(directory.path(), Options::default());
     store(&spool, 1, 100).await.unwrap();
-    spool.remove(MessageId(1)).await.unwrap();
+    spool.remove(MessageId(1), Fate::Delivered).await.unwrap();
     store(&spool, 2, 100).await.unwrap();
     // The spool's own records, sent in by somebody who knows the format.
     let records = fs::read(directory.path().join(file_name(1))).unwrap();

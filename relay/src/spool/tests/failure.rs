@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::super::{Health, Options, SpoolError};
+use super::super::{Fate, Health, Options, SpoolError};
 use super::support::{assert_stored, open, runtime, state, store};
 use crate::message::MessageId;
 
@@ -59,7 +59,7 @@ fn stores_until_a_write_fails() {
         // Smaller ones would fit, yet nothing is tried again.
         assert!(matches!(store(&spool, 900, 1).await, Err(SpoolError::Unhealthy(_))));
         assert!(matches!(spool.update(MessageId(1), state(1)).await, Err(SpoolError::Unhealthy(_))));
-        assert!(matches!(spool.remove(MessageId(1)).await, Err(SpoolError::Unhealthy(_))));
+        assert!(matches!(spool.remove(MessageId(1), Fate::Delivered).await, Err(SpoolError::Unhealthy(_))));
         assert_stored(&spool, 1, 10_000, 0).await;
         assert_eq!(spool.usage().messages as u128, acknowledged);
         fs::write(directory.join("acknowledged"), acknowledged.to_string()).unwrap();

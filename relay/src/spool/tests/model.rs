@@ -9,22 +9,70 @@ use tempfile::TempDir;
 
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
-use super::super::{Recovery, Settlement, Spool};
+use super::super::{Fate, Fates, Ledger, Recovery, Settlement, Spool};
 use super::support::{
-    assert_stored, content, directory, envelope, image, open, reclaimed, runtime, small, state, store,
+    assert_balanced, assert_stored_as, content, directory, envelope, image, open, reclaimed, runtime, small,
+    state, store,
 };
-use crate::message::MessageId;
+use crate::message::{DeliveryState, MessageId, RecipientState};
 
-/// The messages that must be there: size and attempts.
-type Model = BTreeMap<u128, (usize, u32)>;
+/// What must be there.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    messages: BTreeMap<u128, Message>,
+    ledger: Ledger,
+}
+
+/// A message that must be there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Message {
+    size: usize,
+    attempts: u32,
+    /// Whether the first of its two recipients has ended.
+    halved: bool,
+}
+
+impl Message {
+    fn new(size: usize) -> Self {
+        Self { size, attempts: 0, halved: false }
+    }
+
+    fn queued(self) -> u64 {
+        if self.halved { 1 } else { 2 }
+    }
+
+    fn state(self) -> DeliveryState {
+        let mut state = state(self.attempts);
+        if self.halved {
+            state.recipients[0] = RecipientState::Failed;
+        }
+        state
+    }
+}
+
+impl Model {
+    fn accept(&mut self, id: u128, size: usize) {
+        self.messages.insert(id, Message::new(size));
+        self.ledger.accepted += 2;
+    }
+
+    /// The message's queued recipients end; returns the fates to be told.
+    fn end(&mut self, id: u128, fate: Fate) -> Fates {
+        let fates = Fates::of(fate, self.messages.remove(&id).map_or(0, Message::queued));
+        self.ledger.fates += fates;
+        fates
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Operation {
     Store(usize),
     /// Of the message at this place of the model, as the following.
     Update(prop::sample::Index, u32),
-    Remove(prop::sample::Index),
-    Settle(prop::sample::Index, Option<u32>, Vec<usize>),
+    /// The first recipient ends.
+    Outcome(prop::sample::Index, Fate),
+    Remove(prop::sample::Index, Fate),
+    Settle(prop::sample::Index, Option<u32>, Fate, Vec<usize>),
     /// Content of a draft that is never committed.
     Abandon(usize),
     Close,
@@ -41,14 +89,19 @@ fn size() -> impl Strategy<Value = usize> {
     prop_oneof![8 => 0..6_000_usize, 1 => CHUNK - 10..CHUNK + 10, 1 => 2 * CHUNK..2 * CHUNK + 9_000]
 }
 
+fn fate() -> impl Strategy<Value = Fate> {
+    prop::sample::select(Fate::ALL.as_slice())
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let place = any::<prop::sample::Index>;
     let operation = prop_oneof![
         6 => size().prop_map(Operation::Store),
         3 => (place(), 1..9_u32).prop_map(|(place, attempts)| Operation::Update(place, attempts)),
-        5 => place().prop_map(Operation::Remove),
-        3 => (place(), prop::option::of(1..9_u32), prop::collection::vec(size(), 0..3))
-            .prop_map(|(place, attempts, accept)| Operation::Settle(place, attempts, accept)),
+        3 => (place(), fate()).prop_map(|(place, fate)| Operation::Outcome(place, fate)),
+        5 => (place(), fate()).prop_map(|(place, fate)| Operation::Remove(place, fate)),
+        3 => (place(), prop::option::of(1..9_u32), fate(), prop::collection::vec(size(), 0..3))
+            .prop_map(|(place, attempts, fate, accept)| Operation::Settle(place, attempts, fate, accept)),
         1 => size().prop_map(Operation::Abandon),
         1 => Just(Operation::Close),
     ];
@@ -68,7 +121,7 @@ impl Trial {
     fn new() -> Self {
         let directory = directory();
         let (spool, _) = open(directory.path(), small());
-        Self { directory, spool, model: Model::new(), next: 1 }
+        Self { directory, spool, model: Model::default(), next: 1 }
     }
 
     fn name(&mut self) -> u128 {
@@ -77,7 +130,8 @@ impl Trial {
     }
 
     fn pick(&self, place: &prop::sample::Index) -> Option<u128> {
-        (!self.model.is_empty()).then(|| *place.get(&self.model.keys().copied().collect::<Vec<_>>()))
+        let ids: Vec<_> = self.model.messages.keys().copied().collect();
+        (!ids.is_empty()).then(|| *place.get(&ids))
     }
 
     async fn step(&mut self, step: Step) {
@@ -115,37 +169,46 @@ impl Trial {
             Operation::Store(size) => {
                 let id = self.name();
                 store(&self.spool, id, size).await.unwrap();
-                self.model.insert(id, (size, 0));
+                self.model.accept(id, size);
             }
             Operation::Update(place, attempts) => {
                 let Some(id) = self.pick(&place) else { return };
-                self.spool.update(MessageId(id), state(attempts)).await.unwrap();
-                self.model.entry(id).and_modify(|message| message.1 = attempts);
+                let message = self.retry(id, attempts);
+                self.spool.update(MessageId(id), message.state()).await.unwrap();
             }
-            Operation::Remove(place) => {
+            Operation::Outcome(place, fate) => {
                 let Some(id) = self.pick(&place) else { return };
-                self.spool.remove(MessageId(id)).await.unwrap();
-                self.model.remove(&id);
+                let Some(message) = self.model.messages.get_mut(&id).filter(|message| !message.halved) else {
+                    return;
+                };
+                message.halved = true;
+                let (state, fates) = (Some(message.state()), Fates::of(fate, 1));
+                self.model.ledger.fates += fates;
+                let settlement = Settlement { id: MessageId(id), state, fates, accept: vec![] };
+                self.spool.settle(settlement).await.unwrap();
             }
-            Operation::Settle(place, attempts, sizes) => {
+            Operation::Remove(place, fate) => {
+                let Some(id) = self.pick(&place) else { return };
+                self.spool.remove(MessageId(id), fate).await.unwrap();
+                self.model.end(id, fate);
+            }
+            Operation::Settle(place, attempts, fate, sizes) => {
                 let Some(id) = self.pick(&place) else { return };
                 let new: Vec<_> = sizes.into_iter().map(|size| (self.name(), size)).collect();
                 let accept =
                     new.iter().map(|&(id, size)| (envelope(id, size), state(0), content(id, size))).collect();
-                let settlement = Settlement { id: MessageId(id), state: attempts.map(state), accept };
+                let state = attempts.map(|attempts| self.retry(id, attempts).state());
+                let fates = if state.is_none() { self.model.end(id, fate) } else { Fates::default() };
+                let settlement = Settlement { id: MessageId(id), state, fates, accept };
                 self.spool.settle(settlement).await.unwrap();
-                match attempts {
-                    Some(attempts) => drop(self.model.entry(id).and_modify(|message| message.1 = attempts)),
-                    None => drop(self.model.remove(&id)),
-                }
-                self.model.extend(new.into_iter().map(|(id, size)| (id, (size, 0))));
+                new.into_iter().for_each(|(id, size)| self.model.accept(id, size));
             }
             Operation::Abandon(size) => {
                 let mut draft = self.spool.draft();
                 draft.append(content(0, size)).await.unwrap();
                 drop(draft);
                 // Once this is answered, a turn that saw the draft gone is over.
-                self.spool.remove(MessageId(0)).await.unwrap_err();
+                self.spool.remove(MessageId(0), Fate::Delivered).await.unwrap_err();
             }
             Operation::Close => {
                 self.spool.clone().close().await;
@@ -155,6 +218,12 @@ impl Trial {
                 self.verify(&recovery).await;
             }
         }
+    }
+
+    fn retry(&mut self, id: u128, attempts: u32) -> Message {
+        let message = self.model.messages.get_mut(&id).unwrap();
+        message.attempts = attempts;
+        *message
     }
 
     /// Goes on from what a crash left behind: all of the last operation or none of it.
@@ -169,9 +238,9 @@ impl Trial {
         let found: Vec<_> =
             recovery.messages.iter().map(|message| (message.id.0, message.due_at.0)).collect();
         let expected = |model: &Model| -> Vec<_> {
-            model.iter().map(|(id, message)| (*id, state(message.1).due_at.0)).collect()
+            model.messages.iter().map(|(id, message)| (*id, message.state().due_at.0)).collect()
         };
-        if found != expected(&self.model) {
+        if (&found, spool.usage().ledger) != (&expected(&self.model), self.model.ledger) {
             assert!(!all, "found {found:?} instead of {:?}", self.model);
             assert_eq!(found, expected(before), "neither all of the last operation nor nothing of it");
             self.model = before.clone();
@@ -182,14 +251,16 @@ impl Trial {
 
     async fn verify(&self, recovery: &Recovery) {
         assert_eq!(recovery.quarantined, [], "nothing is damaged");
-        assert_eq!(recovery.messages.len(), self.model.len());
-        for (id, (size, attempts)) in &self.model {
-            assert_stored(&self.spool, *id, *size, *attempts).await;
+        assert_eq!(recovery.messages.len(), self.model.messages.len());
+        assert_eq!(self.spool.usage().ledger, self.model.ledger);
+        assert_balanced(&self.spool);
+        for (id, message) in &self.model.messages {
+            assert_stored_as(&self.spool, *id, message.size, message.state()).await;
         }
         let live = self.spool.usage().live_bytes;
         let counted: u64 = {
             let index = self.spool.handle.shared.index();
-            let parts = self.model.keys().filter_map(|id| index.parts(MessageId(*id)));
+            let parts = self.model.messages.keys().filter_map(|id| index.parts(MessageId(*id)));
             parts
                 .flat_map(|parts| parts.content.into_iter().chain([parts.accepted]).chain(parts.state))
                 .map(|location| location.record_bytes())

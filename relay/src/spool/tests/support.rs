@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::super::{ContentReader, Options, Recovery, Spool, SpoolError, Stored};
+use super::super::{ContentReader, Fate, Fates, Options, Recovery, Settlement, Spool, SpoolError, Stored};
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
 
 /// Small segments, so that a test sees many of them.
@@ -49,6 +49,22 @@ pub(super) fn state(attempts: u32) -> DeliveryState {
     DeliveryState { attempts, ..DeliveryState::new(2, Timestamp(5_000 + u64::from(attempts))) }
 }
 
+/// The message's next state, or its end with both recipients delivered, and what comes with it.
+pub(super) fn settlement(
+    id: u128,
+    state: Option<DeliveryState>,
+    accept: Vec<(Envelope, DeliveryState, Bytes)>,
+) -> Settlement {
+    let fates = if state.is_none() { Fates::of(Fate::Delivered, 2) } else { Fates::default() };
+    Settlement { id: MessageId(id), state, fates, accept }
+}
+
+/// What was accepted has ended or is queued.
+pub(super) fn assert_balanced(spool: &Spool) {
+    let usage = spool.usage();
+    assert_eq!(usage.ledger.accepted, usage.ledger.fates.total() + usage.queued, "{usage:?}");
+}
+
 /// Bytes that are this message's own.
 pub(super) fn content(id: u128, size: usize) -> Bytes {
     let mut word = id as u64 ^ 0x9e37_79b9_7f4a_7c15;
@@ -79,8 +95,13 @@ pub(super) async fn read(mut reader: ContentReader) -> Result<Vec<u8>, SpoolErro
 
 /// The message is there with this state, and its content is its own.
 pub(super) async fn assert_stored(spool: &Spool, id: u128, size: usize, attempts: u32) {
+    assert_stored_as(spool, id, size, state(attempts)).await;
+}
+
+/// The same with any state.
+pub(super) async fn assert_stored_as(spool: &Spool, id: u128, size: usize, state: DeliveryState) {
     let stored = spool.load(MessageId(id)).await.unwrap();
-    assert_eq!(stored, Stored { envelope: envelope(id, size), state: state(attempts) });
+    assert_eq!(stored, Stored { envelope: envelope(id, size), state });
     let reader = spool.content(MessageId(id)).unwrap();
     assert_eq!(reader.size(), size as u64);
     assert!(read(reader).await.unwrap() == content(id, size), "content of {id}");
