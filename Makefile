@@ -48,8 +48,13 @@ fuzz: ## Fuzz the SMTP protocol, ten minutes a target: make fuzz [SECONDS_EACH=6
 
 .PHONY: bench-connections
 bench-connections: ## Measure what ten thousand idle sessions cost a relay, and how fast they come
-	cargo build -p postroad-relay
-	cargo test -p postroad-tests --test integration -- --ignored --nocapture submission::idle_sessions
+	cargo build --release -p postroad-relay
+	POSTROAD_BIN_DIR=target/release cargo test -p postroad-tests --test integration -- --ignored --nocapture submission::idle_sessions
+
+.PHONY: bench-large-messages
+bench-large-messages: ## Measure the memory that fifty messages of 50 MB at the same time cost a relay (6 GB of disk)
+	cargo build --release -p postroad-relay -p postroad-tests --bin postroad-relay --bin bench
+	target/release/bench --only Postroad --octets 50000000 --messages 50 --sessions 50 --rounds 1
 
 .PHONY: bench
 bench: setup ## Compare with Postfix in one run, fsync on, and rewrite docs/reference/performance.md (root)

@@ -16,6 +16,7 @@ pub mod domain_pattern;
 pub mod dsn;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod queue;

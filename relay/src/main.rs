@@ -36,6 +36,9 @@ enum Command {
         /// Where /healthz, /readyz and /metrics are served.
         #[arg(long, env = "POSTROAD_ADMIN_ADDRESS", default_value = "127.0.0.1:9090")]
         admin: SocketAddr,
+        /// Octets of memory it may use: beyond 85 % of them clients are asked to come back later.
+        #[arg(long, env = "POSTROAD_MEMORY_LIMIT", value_name = "OCTETS")]
+        memory_limit: Option<u64>,
         /// What is logged: a level, or levels per module.
         #[arg(long, env = "POSTROAD_LOG", default_value = "info")]
         log: String,
@@ -70,8 +73,8 @@ enum SandboxCommand {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { config, data, ordinal, admin, log, log_format } => {
-            run(Arguments { config, data, ordinal, admin }, &log, log_format)
+        Command::Run { config, data, ordinal, admin, memory_limit, log, log_format } => {
+            run(Arguments { config, data, ordinal, admin, memory_limit }, &log, log_format)
         }
         Command::Sandbox { command } => show(&command),
     };

@@ -14,6 +14,7 @@ use crate::config::{self, Policy};
 use crate::dispatch::{self, Dispatch};
 use crate::limits::ConnectionLimits;
 use crate::listen;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::spool::{self, Recovery, Spool};
@@ -34,6 +35,8 @@ pub struct Arguments {
     pub ordinal: u32,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub admin: SocketAddr,
+    /// Octets of memory it may use; `None`: as much as there is.
+    pub memory_limit: Option<u64>,
 }
 
 /// Runs a relay until `stop` completes and the work that must not be cut is done.
@@ -59,6 +62,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let mut listeners = Listeners::new(Context {
         policy: policies.clone(),
         spool: spool.clone(),
+        memory: arguments.memory_limit.map_or_else(Memory::unlimited, Memory::watch),
         accepted: accepted_in,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),

@@ -206,6 +206,24 @@ async fn passwords_cross_the_network_in_the_clear_only_where_the_listener_says_s
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_short_of_memory_asks_clients_to_come_back() {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let port = free_port().unwrap();
+    let options = RelayOptions {
+        environment: vec![("POSTROAD_MEMORY_LIMIT".to_owned(), "1000000".to_owned())],
+        ..RelayOptions::default()
+    };
+    let relay = RelayProcess::start(&config(port, &upstream, "secret"), options).await.unwrap();
+    relay.log().wait_for("memory", LIMIT, |line| line.contains("memory is short")).await.unwrap();
+    let address = ([127, 0, 0, 1], port).into();
+    let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
+    client.ehlo("client.example").await.unwrap();
+    let reply = client.command("MAIL FROM:<a@example.com>").await.unwrap();
+    assert_eq!((reply.code, reply.enhanced()), (452, Some("4.3.1")), "{reply:?}");
+    assert_eq!(client.command("NOOP").await.unwrap().code, 250, "the session goes on");
+}
+
 /// `make bench-connections`: what ten thousand sessions that say nothing cost, and how fast they come.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: make bench-connections"]

@@ -29,6 +29,7 @@ use crate::config::{Listener, Policy};
 use crate::credentials::Verifier;
 use crate::limits::ConnectionLimits;
 use crate::listen;
+use crate::memory::Memory;
 use crate::message::{DeliveryState, Envelope};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
@@ -56,6 +57,8 @@ pub struct Context {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// Where messages are kept.
     pub spool: Spool,
+    /// Whether there is memory for more.
+    pub memory: Memory,
     /// Where stored messages are announced.
     pub accepted: mpsc::Sender<Accepted>,
     /// What is counted.

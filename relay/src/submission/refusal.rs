@@ -21,11 +21,13 @@ pub enum Reason {
     Loop,
     /// The spool takes no mail now.
     Spool,
+    /// The relay has no memory for more mail now.
+    Memory,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AuthenticationRequired,
         Self::Identity,
         Self::UsersChanged,
@@ -34,6 +36,7 @@ impl Reason {
         Self::Route,
         Self::Loop,
         Self::Spool,
+        Self::Memory,
     ];
 
     /// Its name in metrics and logs.
@@ -48,6 +51,7 @@ impl Reason {
             Self::Route => "route",
             Self::Loop => "loop",
             Self::Spool => "spool",
+            Self::Memory => "memory",
         }
     }
 }

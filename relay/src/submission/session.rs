@@ -53,13 +53,19 @@ enum Ended {
 }
 
 /// Serves one connection until either side ends it.
-pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, context: Context) {
+///
+/// The future is small, as there may be ten thousand that wait for a client's next word: what a session is lies behind one
+/// pointer, and what it does is boxed while it is done.
+pub(super) fn run(
+    stream: TcpStream,
+    client: IpAddr,
+    listener: Listener,
+    context: Context,
+) -> impl Future<Output = ()> {
     // Replies are whole when they are written; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let session = ServerSession::new(listener.session.clone());
-    let name = listener.name.clone();
-    let connection = Connection {
-        session,
+    let mut connection = Box::new(Connection {
+        session: ServerSession::new(listener.session.clone()),
         user: None,
         client,
         listener,
@@ -67,10 +73,14 @@ pub(super) async fn run(stream: TcpStream, client: IpAddr, listener: Listener, c
         transaction: None,
         tls: None,
         deadline: Instant::now(),
-    };
-    match connection.serve(Stream::Plain(stream)).await {
-        Ok(()) => tracing::debug!(%client, listener = name, "session ended"),
-        Err(ended) => tracing::debug!(%client, listener = name, reason = %ended, "connection ended"),
+    });
+    async move {
+        let ended = connection.serve(stream).await;
+        let name = &connection.listener.name;
+        match ended {
+            Ok(()) => tracing::debug!(%client, listener = name, "session ended"),
+            Err(ended) => tracing::debug!(%client, listener = name, reason = %ended, "connection ended"),
+        }
     }
 }
 
@@ -103,13 +113,17 @@ pub(super) async fn refuse(
     .await;
 }
 
+/// Octets of a session's state, for the test that keeps it small.
+#[cfg(test)]
+pub(super) const STATE_OCTETS: usize = size_of::<Connection>();
+
 struct Connection {
     session: ServerSession,
     user: Option<AuthenticatedUser>,
     client: IpAddr,
     listener: Listener,
     context: Context,
-    transaction: Option<Transaction>,
+    transaction: Option<Box<Transaction>>,
     tls: Option<TlsFacts>,
     /// When the command or message that is under way has to be complete.
     deadline: Instant,
@@ -151,20 +165,16 @@ enum Next {
 }
 
 impl Connection {
-    async fn serve(mut self, mut stream: Stream) -> Result<(), Ended> {
+    async fn serve(&mut self, stream: TcpStream) -> Result<(), Ended> {
+        let mut stream = Stream::Plain(stream);
         if self.listener.tls == ListenerTls::Implicit {
             stream = self.handshake(stream).await?;
             self.tls = stream.tls_facts();
         }
         let mut shutdown = self.context.shutdown.clone();
         loop {
-            let next = self.handle_events().await;
-            self.write(&mut stream).await?;
-            match next {
-                Next::Close => {
-                    let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
-                    return Ok(());
-                }
+            match Box::pin(self.turn(&mut stream)).await? {
+                Next::Close => return Ok(()),
                 Next::StartTls => {
                     stream = self.handshake(stream).await?;
                     self.session.tls_established();
@@ -187,6 +197,16 @@ impl Connection {
                 () = shutdown.reached(Phase::Stopping), if !stopping => self.session.shut_down(),
             }
         }
+    }
+
+    /// Does what the client has asked for so far, and says how that went.
+    async fn turn(&mut self, stream: &mut Stream) -> Result<Next, Ended> {
+        let next = self.handle_events().await;
+        self.write(stream).await?;
+        if matches!(next, Next::Close) {
+            let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
+        }
+        Ok(next)
     }
 
     /// When to give up waiting for the client: silence is bounded, and so is the time for a whole command or message, or else
@@ -225,17 +245,16 @@ impl Connection {
         }
     }
 
-    /// What is rare and large is boxed: an idle session would else reserve room for it all its life.
     async fn handle_events(&mut self) -> Next {
         while let Some(event) = self.session.poll() {
             match event {
                 Event::StartTls => return Next::StartTls,
                 Event::Closed => return Next::Close,
                 Event::Authenticate(credentials) => {
-                    let reply = Box::pin(self.authenticate(&credentials)).await;
+                    let reply = self.authenticate(&credentials).await;
                     self.session.respond(reply);
                 }
-                Event::LookUpKeys { username } => Box::pin(self.provide_keys(&username)).await,
+                Event::LookUpKeys { username } => self.provide_keys(&username).await,
                 Event::Proof { username, proven } => {
                     let reply = self.proof(&username, proven);
                     self.session.respond(reply);
@@ -249,12 +268,12 @@ impl Connection {
                     self.session.respond(reply);
                 }
                 Event::Data => {
-                    let reply = Box::pin(self.data()).await;
+                    let reply = self.data().await;
                     self.session.respond(reply);
                 }
                 Event::Content(slice) => self.content(slice).await,
                 Event::EndOfContent => {
-                    let reply = Box::pin(self.end_of_content()).await;
+                    let reply = self.end_of_content().await;
                     self.session.respond(reply);
                 }
                 Event::Abort => self.transaction = None,
@@ -322,13 +341,13 @@ impl Connection {
         if let Some(refusal) = self.cannot_store() {
             return self.refused(refusal);
         }
-        self.transaction = Some(Transaction {
+        self.transaction = Some(Box::new(Transaction {
             identity,
             eight_bit: mail.body == Body::EightBitMime,
             mail,
             recipients: Vec::new(),
             content: None,
-        });
+        }));
         Reply::new(250, (2, 1, 0), "sender ok")
     }
 
@@ -338,10 +357,10 @@ impl Connection {
         reply
     }
 
-    /// The spool's state makes it pointless to let the client send its content.
+    /// The spool or the memory makes it pointless to let the client send its content.
     fn cannot_store(&self) -> Option<Refusal> {
         match &*self.context.spool.health().borrow() {
-            Health::Healthy => None,
+            Health::Healthy => self.context.memory.is_short().then(memory_short),
             Health::Full => Some(spool_full()),
             Health::Unhealthy(_) => Some(spool_not_writable()),
         }
@@ -500,6 +519,10 @@ impl Content {
 
 fn spool_full() -> Refusal {
     Refusal::new(Reason::Spool, 452, (4, 3, 1), "spool full, try again later")
+}
+
+fn memory_short() -> Refusal {
+    Refusal::new(Reason::Memory, 452, (4, 3, 1), "memory short, try again later")
 }
 
 fn spool_not_writable() -> Refusal {

@@ -11,8 +11,8 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
     ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-    TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
+    PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -116,7 +116,7 @@ fn container(pool: &ValidatedPool, image: &RelayImage) -> Container {
         image: Some(image.name.clone()),
         image_pull_policy: Some(image.pull_policy.clone()),
         args: Some(arguments.map(str::to_owned).to_vec()),
-        env: Some(vec![ordinal()]),
+        env: Some(vec![ordinal(), memory_limit()]),
         ports: Some(container_ports(pool)),
         volume_mounts: Some(vec![
             mount(CONFIG_VOLUME, CONFIG_FOLDER, true),
@@ -140,6 +140,17 @@ fn ordinal() -> EnvVar {
     EnvVar {
         name: "POSTROAD_ORDINAL".to_owned(),
         value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+        ..EnvVar::default()
+    }
+}
+
+/// The container's limit, or the node's memory where it has none.
+fn memory_limit() -> EnvVar {
+    let field =
+        ResourceFieldSelector { resource: "limits.memory".to_owned(), ..ResourceFieldSelector::default() };
+    EnvVar {
+        name: "POSTROAD_MEMORY_LIMIT".to_owned(),
+        value_from: Some(EnvVarSource { resource_field_ref: Some(field), ..EnvVarSource::default() }),
         ..EnvVar::default()
     }
 }
