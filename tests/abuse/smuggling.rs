@@ -59,6 +59,13 @@ fn chunks() -> Vec<Probe> {
         open("BDAT with a word for a size", b"BDAT ten\r\n", "501 421 closed"),
         open("BDAT of less than nothing", b"BDAT -1\r\n", "501 421 closed"),
         open("BDAT of more than there are numbers", b"BDAT 99999999999999999999999\r\n", "501 421 closed"),
+        open("BDAT of more than anybody will read", b"BDAT 4000001 LAST\r\nRSET\r\n", "552 421 closed"),
+        probe(
+            "the same without a transaction",
+            Port::Smtp,
+            Start::Ready,
+            [(b"BDAT 18446744073709551615\r\nRSET\r\n", "503 421 closed")],
+        ),
         open("BDAT with another word than LAST", b"BDAT 5 FIRST\r\nhello", "501 421 closed"),
         open("a bare LF in a chunk", b"BDAT 7 LAST\r\na\n.\nb\r\n", "550"),
         open("a bare CR in a chunk", b"BDAT 7 LAST\r\na\r.\rb\r\n", "550"),

@@ -9,13 +9,21 @@
 //! | `decide` | command + state → what follows (pure) |
 //! | `reception` | a message's octets → what they came to |
 //! | `session` | octets in, events and octets out |
+//! | `line` | the peer's lines, and what was decided on them |
+//! | `answer` | the driver's answers |
+//! | `content` | content and chunks on their way to the driver |
+//! | `phase` | whose turn it is |
 //!
 //! Not here: who may send what to whom (the driver answers the events), time (the driver measures
 //! [`ServerSession::read_timeout`]), the TLS handshake.
 
+mod answer;
 mod config;
+mod content;
 mod decide;
 mod event;
+mod line;
+mod phase;
 mod reception;
 mod session;
 mod state;

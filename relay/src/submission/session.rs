@@ -213,7 +213,9 @@ impl Connection {
     /// an octet a minute would hold a connection for ever.
     fn next_deadline(&mut self) -> Instant {
         let silence = Instant::now() + self.session.read_timeout();
-        let receiving = self.transaction.as_ref().is_some_and(|transaction| transaction.content.is_some());
+        // Refused content has no transaction any more, and still has to end.
+        let receiving = self.session.is_receiving()
+            || self.transaction.as_ref().is_some_and(|transaction| transaction.content.is_some());
         if !receiving && self.session.buffered() == 0 {
             self.deadline = silence;
         }

@@ -45,6 +45,11 @@ impl ChunkDecoder {
         self.remaining = octets;
     }
 
+    /// Octets of content so far.
+    pub fn octets(&self) -> u64 {
+        self.meter.octets()
+    }
+
     /// Consumes `input` up to the next finding, at most to the end of the chunk; `None` when more octets are needed.
     pub fn decode(&mut self, input: &mut BytesMut) -> Option<Decoded> {
         if self.remaining == 0 {

@@ -27,6 +27,11 @@ impl Meter {
         Self { limits, octets: 0, header: HeaderScanner::new() }
     }
 
+    /// Octets counted.
+    pub(super) fn octets(&self) -> u64 {
+        self.octets
+    }
+
     /// Counts the next slice of content.
     ///
     /// # Errors

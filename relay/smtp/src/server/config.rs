@@ -4,6 +4,8 @@ use crate::auth::Mechanism;
 use crate::data::{BareNewline, ContentLimits};
 use std::time::Duration;
 
+const DEFAULT_MESSAGE_BYTES: u64 = 25 * 1024 * 1024;
+
 /// Settings of a listener's sessions. `Default` gives a plain one named `localhost`; use it for the fields you leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -49,6 +51,13 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// The largest chunk, in octets, that is read although it is refused: four times the largest content, because a client
+    /// that reads a refusal behind its chunk is worth more than the octets; 100 MiB where content has no limit.
+    pub fn refused_chunk_bytes(&self) -> u64 {
+        let content = if self.message_bytes == 0 { DEFAULT_MESSAGE_BYTES } else { self.message_bytes };
+        content.saturating_mul(4)
+    }
+
     /// The limits of one message's content.
     pub fn content_limits(&self) -> ContentLimits {
         ContentLimits {
@@ -64,7 +73,7 @@ impl Default for ServerConfig {
         Self {
             hostname: "localhost".to_owned(),
             banner_text: "ESMTP".to_owned(),
-            message_bytes: 25 * 1024 * 1024,
+            message_bytes: DEFAULT_MESSAGE_BYTES,
             header_bytes: 256 * 1024,
             header_fields: 1000,
             recipients: 1000,

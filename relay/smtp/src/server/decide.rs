@@ -6,6 +6,7 @@ use super::state::{Helo, OpenTransaction, State};
 use crate::address::{AddressError, ForwardPath, ReversePath};
 use crate::auth::{Exchange, Mechanism, Step};
 use crate::command::{Command, CommandError};
+use crate::data::ContentFault;
 use crate::parameter::{MailParameters, ParameterError, RecipientParameters};
 use crate::reply::Reply;
 
@@ -38,6 +39,8 @@ pub(super) enum Decision {
     Chunk { octets: u64, last: bool },
     /// Read a chunk and drop it, then refuse (RFC 3030 §2).
     DropChunk { octets: u64, reply: Reply },
+    /// Refuse a chunk without reading it and end the session.
+    LeaveChunk(Reply),
     /// End the session with 421 and this.
     End(&'static str),
 }
@@ -46,7 +49,7 @@ pub(super) fn decide(command: Command, state: &State, config: &ServerConfig) -> 
     if needs_tls(&command) && config.tls == TlsOffer::StartTlsRequired && !state.tls {
         let reply = Reply::new(530, (5, 7, 0), "Must issue a STARTTLS command first");
         return match command {
-            Command::Chunk { octets, .. } => Decision::DropChunk { octets, reply },
+            Command::Chunk { octets, .. } => refuse_chunk(octets, reply, config),
             _ => Decision::Refuse(reply),
         };
     }
@@ -56,9 +59,9 @@ pub(super) fn decide(command: Command, state: &State, config: &ServerConfig) -> 
         Command::Mail { reverse_path, parameters } => mail(reverse_path, parameters, state, config),
         Command::Recipient { forward_path, parameters } => recipient(forward_path, parameters, state, config),
         Command::Data => data(state),
-        Command::Chunk { octets, last } => match chunk(state, config) {
+        Command::Chunk { octets, last } => match chunk(octets, state, config) {
             Ok(()) => Decision::Chunk { octets, last },
-            Err(reply) => Decision::DropChunk { octets, reply },
+            Err(reply) => refuse_chunk(octets, reply, config),
         },
         Command::Reset => Decision::Reset,
         Command::Quit => Decision::Quit,
@@ -159,8 +162,7 @@ fn mail(
         return Decision::Refuse(CommandError::ReversePath(AddressError::NonAscii).reply());
     }
     if config.message_bytes > 0 && parameters.size.is_some_and(|size| size > config.message_bytes) {
-        let limit = config.message_bytes;
-        return refuse(552, (5, 3, 4), &format!("Message is larger than the limit of {limit} octets"));
+        return Decision::Refuse(too_large(config));
     }
     let MailParameters { size, body, smtputf8, ret, envelope_id, auth: _ } = parameters;
     Decision::Mail(Event::Mail {
@@ -226,11 +228,29 @@ fn data(state: &State) -> Decision {
     }
 }
 
-fn chunk(state: &State, config: &ServerConfig) -> Result<(), Reply> {
+fn chunk(octets: u64, state: &State, config: &ServerConfig) -> Result<(), Reply> {
     if !config.chunking {
         return Err(Reply::new(502, (5, 5, 1), "BDAT is not offered"));
     }
-    content(state.transaction.as_ref()).map_err(|(reply, _)| reply)
+    content(state.transaction.as_ref()).map_err(|(reply, _)| reply)?;
+    let open = state.transaction.as_ref().and_then(|open| open.chunks.as_ref());
+    let together = open.map_or(0, |chunks| chunks.octets()).saturating_add(octets);
+    if config.message_bytes > 0 && together > config.message_bytes {
+        return Err(too_large(config));
+    }
+    Ok(())
+}
+
+fn refuse_chunk(octets: u64, reply: Reply, config: &ServerConfig) -> Decision {
+    if octets > config.refused_chunk_bytes() {
+        Decision::LeaveChunk(reply)
+    } else {
+        Decision::DropChunk { octets, reply }
+    }
+}
+
+fn too_large(config: &ServerConfig) -> Reply {
+    ContentFault::TooLarge { limit: config.message_bytes }.reply()
 }
 
 /// Whether content may be sent now; else why not, and whether that counts as an error.

@@ -1,16 +1,11 @@
 //! The server session as a state machine: octets in, events and octets out.
 
 use super::config::{ServerConfig, TlsOffer};
-use super::decide::{self, Decision};
 use super::event::Event;
-use super::reception::{Chunk, Outcome, Reception};
-use super::state::{Helo, OpenTransaction, State};
-use crate::auth::{self, Exchange, ExchangeError, Step};
-use crate::command::{Command, CommandError};
-use crate::data::{ChunkDecoder, ContentDecoder, Decoded};
-use crate::line::{Line, LineReader};
+use super::phase::{Phase, Question};
+use super::state::State;
+use crate::line::LineReader;
 use crate::reply::Reply;
-use crate::scram::{ClientFirst, ScramKeys};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,9 +14,6 @@ use std::time::Duration;
 
 /// Octets of unread input above which [`ServerSession::wants_input`] says no.
 const INPUT_OCTETS: usize = 64 * 1024;
-
-/// Why a session is ended whose next command could be anywhere.
-const LOST_PLACE: &str = "Cannot tell where the next command begins, closing connection";
 
 /// One SMTP session, seen from the server.
 ///
@@ -39,59 +31,23 @@ const LOST_PLACE: &str = "Cannot tell where the next command begins, closing con
 /// goes on: nobody takes a CR for a line end. A command line with a bare LF is refused and the session ends, because
 /// the peer may see other commands in what follows than we would.
 ///
-/// A BDAT whose size cannot be read ends the session for the same reason.
+/// A BDAT whose size cannot be read ends the session for the same reason. The octets of a refused BDAT are read and dropped
+/// before the refusal is said (RFC 3030 §2), unless they are more than [`ServerConfig::refused_chunk_bytes`]: then the refusal
+/// is said at once and the session ends.
 ///
 /// # Memory
 /// Besides what one `receive` brings: one command line (12,288 octets). Content is never held. A session that waits for a
 /// command holds no buffer at all.
 pub struct ServerSession {
-    config: Arc<ServerConfig>,
-    state: State,
-    phase: Phase,
-    input: BytesMut,
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) state: State,
+    pub(super) phase: Phase,
+    pub(super) input: BytesMut,
     lines: LineReader,
-    output: BytesMut,
-    events: VecDeque<Event>,
-    errors: u32,
-    idle_commands: u32,
-}
-
-/// What the next octets are, or whose turn it is.
-#[derive(Debug)]
-enum Phase {
-    /// A command line.
-    Command,
-    /// A SASL response.
-    Exchange(Exchange),
-    /// The driver's answer is awaited.
-    Question(Question),
-    /// The driver's TLS handshake is awaited.
-    Handshake,
-    /// Content, of a message or of a chunk.
-    Content(Reception),
-    /// Nothing any more.
-    Closed,
-}
-
-/// What the driver was asked.
-#[derive(Debug)]
-enum Question {
-    Authenticate {
-        username: String,
-    },
-    Keys(Box<ClientFirst>),
-    Proof {
-        username: String,
-        proven: bool,
-    },
-    Mail {
-        smtputf8: bool,
-    },
-    Recipient,
-    Data,
-    /// The same, behind the first BDAT.
-    FirstChunk(Chunk),
-    EndOfContent,
+    pub(super) output: BytesMut,
+    pub(super) events: VecDeque<Event>,
+    pub(super) errors: u32,
+    pub(super) idle_commands: u32,
 }
 
 impl ServerSession {
@@ -174,46 +130,6 @@ impl ServerSession {
         std::mem::take(&mut self.output).freeze()
     }
 
-    /// Answers the event that awaits an answer. A positive reply moves the session on: 2yz for MAIL, RCPT, AUTH and the
-    /// end of content, 3yz for DATA. 421 ends the session. Ignored when no answer is awaited (any more).
-    pub fn respond(&mut self, reply: Reply) {
-        let question = match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Question(question) => question,
-            // A late answer, after `timed_out` say, has nothing left to move and must not revive the session.
-            phase => {
-                self.phase = phase;
-                return;
-            }
-        };
-        let reply = permitted(&question, reply);
-        // A chunk is on its way behind BDAT: its reply waits until it has been read, and there is no 354.
-        if let Question::FirstChunk(chunk) = question
-            && !reply.closes_connection()
-        {
-            return self.begin_chunks(chunk, reply);
-        }
-        reply.encode(&mut self.output);
-        self.settle_question(question, &reply);
-        if reply.closes_connection() {
-            return self.end();
-        }
-        if reply.is_permanent() {
-            self.count_error();
-        }
-        self.end_if_drained();
-    }
-
-    /// Answers [`Event::LookUpKeys`] with the keys of the user and a nonce: fresh, printable US-ASCII without a comma, at
-    /// least 18 random octets in base64 say. Ignored when no keys are awaited (any more).
-    pub fn provide_keys(&mut self, keys: ScramKeys, nonce: &str) {
-        match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Question(Question::Keys(first)) => {
-                self.continue_exchange(auth::scram_challenge(*first, keys, nonce));
-            }
-            phase => self.phase = phase,
-        }
-    }
-
     /// The TLS handshake asked for by [`Event::StartTls`] succeeded. All that was known about the peer is forgotten
     /// (RFC 3207 §4.2).
     pub fn tls_established(&mut self) {
@@ -248,6 +164,11 @@ impl ServerSession {
     /// Whether a MAIL was accepted whose transaction is not over.
     pub fn in_transaction(&self) -> bool {
         self.state.transaction.is_some()
+    }
+
+    /// Whether content is being received, of a message or of a chunk, be it to be dropped.
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.phase, Phase::Content(_))
     }
 
     /// Whether the session is under TLS.
@@ -298,235 +219,34 @@ impl ServerSession {
         true
     }
 
-    fn take_line(&mut self, line: Line) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Command);
-        match (line, phase) {
-            (Line::BareLineFeed, _) => self.end_unsynchronised(),
-            (Line::Complete(line), Phase::Exchange(exchange)) => {
-                self.continue_exchange(exchange.respond(&line))
-            }
-            (Line::TooLong, Phase::Exchange(_)) => {
-                self.refuse_command(&Reply::new(500, (5, 5, 6), "Authentication exchange line is too long"));
-            }
-            (Line::BareCarriageReturn, Phase::Exchange(_)) => {
-                self.continue_exchange(Step::Failed(ExchangeError::Base64));
-            }
-            (Line::Complete(line), _) => match Command::parse(&line) {
-                Ok(command) => self.perform(decide::decide(command, &self.state, &self.config)),
-                Err(error @ CommandError::Chunk) => {
-                    error.reply().encode(&mut self.output);
-                    self.end_with((4, 7, 0), LOST_PLACE);
-                }
-                // What follows was composed by somebody else than the client that sends it.
-                Err(error @ CommandError::Http) => self.end_with((4, 7, 0), &error.to_string()),
-                Err(error) => self.refuse_command(&error.reply()),
-            },
-            (Line::TooLong, _) => self.refuse_command(&Reply::new(500, (5, 5, 2), "Line too long")),
-            (Line::BareCarriageReturn, _) => {
-                self.refuse_command(&Reply::new(
-                    500,
-                    (5, 5, 2),
-                    "Bare CR in a command line; lines end with CRLF",
-                ));
-            }
-        }
-    }
-
-    fn perform(&mut self, decision: Decision) {
-        match decision {
-            Decision::Answer(reply) => reply.encode(&mut self.output),
-            Decision::Idle(reply) => {
-                reply.encode(&mut self.output);
-                self.count_idle_command();
-            }
-            Decision::Refuse(reply) => self.refuse_command(&reply),
-            Decision::Greet(helo) => self.greet(helo),
-            Decision::Reset => {
-                self.abort();
-                self.answer(250, (2, 0, 0), "OK");
-                self.count_idle_command();
-                self.end_if_drained();
-            }
-            Decision::Quit => {
-                self.answer(221, (2, 0, 0), &format!("{} closing connection", self.config.hostname));
-                self.end();
-            }
-            Decision::StartTls => self.start_tls(),
-            Decision::Authenticate(step) => self.continue_exchange(step),
-            Decision::Mail(event) => {
-                let smtputf8 = matches!(event, Event::Mail { smtputf8: true, .. });
-                self.ask(Question::Mail { smtputf8 }, event);
-            }
-            Decision::Recipient(event) => self.ask(Question::Recipient, event),
-            Decision::Data => self.ask(Question::Data, Event::Data),
-            Decision::Chunk { octets, last } => self.take_chunk_command(Chunk { octets, last }),
-            Decision::DropChunk { octets, reply } => {
-                self.phase = Phase::Content(Reception::Dropped { remaining: octets, reply });
-            }
-            Decision::End(why) => self.end_with((4, 7, 0), why),
-        }
-    }
-
-    fn ask(&mut self, question: Question, event: Event) {
+    pub(super) fn ask(&mut self, question: Question, event: Event) {
         self.phase = Phase::Question(question);
         self.events.push_back(event);
     }
 
-    /// EHLO and HELO end a running transaction like RSET (RFC 5321 §4.1.4).
-    fn greet(&mut self, helo: Helo) {
-        self.abort();
-        let mut lines = vec![format!("{} greets {}", self.config.hostname, helo.name)];
-        if helo.esmtp {
-            lines.extend(decide::extensions(&self.state, &self.config));
-        }
-        Reply::multiline(250, lines).encode(&mut self.output);
-        self.state.helo = Some(helo);
-        self.count_idle_command();
-        self.end_if_drained();
-    }
-
-    fn start_tls(&mut self) {
-        if !self.input.is_empty() {
-            // Commands injected in clear must never be read as if they had come under TLS (CVE-2011-0411).
-            self.answer(554, (5, 5, 1), "Nothing may be pipelined behind STARTTLS, closing connection");
-            return self.end();
-        }
-        self.abort();
-        self.answer(220, (2, 0, 0), "Ready to start TLS");
-        self.phase = Phase::Handshake;
-        self.events.push_back(Event::StartTls);
-    }
-
-    fn continue_exchange(&mut self, step: Step) {
-        match step {
-            Step::Challenge(exchange, text) => {
-                // Base64 of any length is one line: wrapped it would be another text (RFC 4954 §4).
-                auth::encode_challenge(&text, &mut self.output);
-                self.phase = Phase::Exchange(exchange);
-            }
-            Step::Complete(credentials) => {
-                let username = credentials.username().to_owned();
-                self.ask(Question::Authenticate { username }, Event::Authenticate(credentials));
-            }
-            Step::Keys(first) => {
-                let username = first.username.clone();
-                self.ask(Question::Keys(first), Event::LookUpKeys { username });
-            }
-            Step::Proof { username, proven } => {
-                let question = Question::Proof { username: username.clone(), proven };
-                self.ask(question, Event::Proof { username, proven });
-            }
-            Step::Failed(error) => self.refuse_command(&error.reply()),
-        }
-    }
-
-    fn settle_question(&mut self, question: Question, reply: &Reply) {
-        match question {
-            Question::Authenticate { username } | Question::Proof { username, .. }
-                if reply.is_completion() =>
-            {
-                self.state.user = Some(username);
-            }
-            Question::Authenticate { .. } | Question::Keys(_) | Question::Proof { .. } => {}
-            Question::Mail { smtputf8 } if reply.is_completion() => {
-                self.state.transaction = Some(OpenTransaction { smtputf8, ..OpenTransaction::default() });
-            }
-            Question::Mail { .. } => {}
-            Question::Recipient => {
-                if let Some(open) = &mut self.state.transaction {
-                    open.recipient_tried = true;
-                    open.recipients += usize::from(reply.is_completion());
-                }
-            }
-            Question::Data if reply.is_intermediate() => {
-                let decoder = ContentDecoder::new(self.config.content_limits(), self.config.bare_newline);
-                self.phase = Phase::Content(Reception::data(decoder));
-            }
-            Question::Data | Question::FirstChunk(_) => {}
-            Question::EndOfContent if reply.is_completion() => {
-                self.state.transaction = None;
-                self.state.messages = self.state.messages.saturating_add(1);
-                (self.errors, self.idle_commands) = (0, 0);
-            }
-            Question::EndOfContent => self.abort(),
-        }
-    }
-
-    fn take_content(&mut self) -> bool {
-        let Phase::Content(reception) = &mut self.phase else { return false };
-        match reception.decode(&mut self.input) {
-            None => return false,
-            Some(Decoded::Slice(slice)) => self.events.push_back(Event::Content(slice)),
-            Some(Decoded::Fault(_)) => self.abort(),
-            Some(Decoded::End) => self.end_content(),
-        }
-        true
-    }
-
-    fn end_content(&mut self) {
-        let Phase::Content(reception) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
-        match reception.end() {
-            Outcome::Message(rest) => {
-                self.events.extend(rest.map(Event::Content));
-                self.ask(Question::EndOfContent, Event::EndOfContent);
-            }
-            Outcome::Chunk(decoder, octets) => {
-                self.answer(250, (2, 0, 0), &format!("{octets} octets received"));
-                if let Some(open) = &mut self.state.transaction {
-                    open.chunks = Some(decoder);
-                }
-            }
-            Outcome::Refused(fault) => {
-                self.abort();
-                self.refuse_command(&fault.reply());
-                self.end_if_drained();
-            }
-            Outcome::Dropped(reply) => {
-                reply.encode(&mut self.output);
-                if reply.is_permanent() {
-                    self.count_error();
-                }
-                self.end_if_drained();
-            }
-        }
-    }
-
-    fn take_chunk_command(&mut self, chunk: Chunk) {
-        match self.state.transaction.as_mut().and_then(|open| open.chunks.take()) {
-            Some(decoder) => self.phase = Phase::Content(Reception::chunk(decoder, chunk)),
-            None => self.ask(Question::FirstChunk(chunk), Event::Data),
-        }
-    }
-
-    /// The driver has answered the first BDAT.
-    fn begin_chunks(&mut self, chunk: Chunk, reply: Reply) {
-        let reception = if reply.is_intermediate() {
-            let decoder = ChunkDecoder::new(self.config.content_limits(), self.config.bare_newline);
-            Reception::chunk(Box::new(decoder), chunk)
-        } else {
-            self.abort();
-            Reception::Dropped { remaining: chunk.octets, reply }
-        };
-        self.phase = Phase::Content(reception);
-    }
-
-    fn answer(&mut self, code: u16, enhanced: (u8, u16, u16), text: &str) {
+    pub(super) fn answer(&mut self, code: u16, enhanced: (u8, u16, u16), text: &str) {
         Reply::new(code, enhanced, text).encode(&mut self.output);
     }
 
-    fn refuse_command(&mut self, reply: &Reply) {
+    /// Refuses, and ends the session because what follows cannot be read as commands.
+    pub(super) fn refuse_and_end(&mut self, reply: &Reply, why: &str) {
+        reply.encode(&mut self.output);
+        self.end_with((4, 7, 0), why);
+    }
+
+    pub(super) fn refuse_command(&mut self, reply: &Reply) {
         reply.encode(&mut self.output);
         self.count_error();
     }
 
-    fn count_error(&mut self) {
+    pub(super) fn count_error(&mut self) {
         self.errors += 1;
         if self.errors >= self.config.errors.max(1) {
             self.end_with((4, 7, 0), "Too many errors, closing connection");
         }
     }
 
-    fn count_idle_command(&mut self) {
+    pub(super) fn count_idle_command(&mut self) {
         self.idle_commands += 1;
         if self.idle_commands > self.config.idle_commands {
             self.end_with((4, 7, 0), "Too many commands without a message, closing connection");
@@ -541,12 +261,7 @@ impl ServerSession {
         self.events.shrink_to_fit();
     }
 
-    fn end_unsynchronised(&mut self) {
-        self.answer(500, (5, 5, 2), "Bare LF in a command line; lines end with CRLF");
-        self.end_with((4, 7, 0), LOST_PLACE);
-    }
-
-    fn end_if_drained(&mut self) {
+    pub(super) fn end_if_drained(&mut self) {
         let idle =
             matches!(self.phase, Phase::Command | Phase::Exchange(_)) && self.state.transaction.is_none();
         if self.state.draining && idle {
@@ -555,14 +270,14 @@ impl ServerSession {
     }
 
     /// 421 names the server (RFC 5321 §4.2.3).
-    fn end_with(&mut self, enhanced: (u8, u16, u16), text: &str) {
+    pub(super) fn end_with(&mut self, enhanced: (u8, u16, u16), text: &str) {
         if !self.is_closed() {
             self.answer(421, enhanced, &format!("{} {text}", self.config.hostname));
             self.end();
         }
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if !self.is_closed() {
             self.abort();
             self.phase = Phase::Closed;
@@ -571,20 +286,10 @@ impl ServerSession {
         }
     }
 
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         if self.state.transaction.take().is_some() {
             self.events.push_back(Event::Abort);
         }
-    }
-}
-
-/// A positive answer cannot stand for a proof that failed, nor for keys that were asked for.
-fn permitted(question: &Question, reply: Reply) -> Reply {
-    match question {
-        Question::Keys(_) | Question::Proof { proven: false, .. } if reply.is_positive() => {
-            auth::authentication_failed()
-        }
-        _ => reply,
     }
 }
 

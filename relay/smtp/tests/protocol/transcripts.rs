@@ -70,6 +70,7 @@ transcripts! { server, super::run_server:
     a_percent_hack_is_one_local_part
     a_pipelined_group_is_answered_in_order
     a_quoted_local_part_is_kept_exactly
+    a_refused_chunk_fails_the_transaction
     a_second_at_sign_is_refused
     a_single_dot_before_text_is_removed
     a_size_of_21_digits_is_malformed
@@ -93,11 +94,15 @@ transcripts! { server, super::run_server:
     bare_line_feed_in_a_command_ends_the_session
     bdat_0_last_alone_is_an_empty_message
     bdat_0_last_ends_a_message
+    bdat_beyond_the_limit_in_sum_is_dropped_unread
+    bdat_beyond_the_limit_never_reaches_the_driver
     bdat_chunks_are_limited_in_sum
     bdat_completes_the_last_line
     bdat_content_has_no_transparency
     bdat_is_pipelined
     bdat_may_cut_a_crlf
+    bdat_of_absurd_size_ends_the_session
+    bdat_of_absurd_size_out_of_sequence_ends_the_session
     bdat_of_unreadable_size_ends_the_session
     bdat_refuses_a_bare_cr
     bdat_refuses_a_bare_lf
