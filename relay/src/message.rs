@@ -68,6 +68,13 @@ impl MessageId {
     pub fn accepted_at(self) -> Timestamp {
         Timestamp(u64::try_from(self.0 >> RANDOM_BITS).unwrap_or(u64::MAX))
     }
+
+    /// A number in `0.0..1.0` made of its random bits: chance that is the same whenever it is asked for.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        let bits = u32::try_from(self.0 & u128::from(u32::MAX)).unwrap_or(0);
+        f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+    }
 }
 
 impl fmt::Display for MessageId {

@@ -1,0 +1,430 @@
+//! What dispatch decides: the queue, the lanes and the messages in flight as one state. [`Event`]s in, [`Action`]s out.
+//!
+//! Pure: no IO, no clock, no task, no chance. So it can be driven by the driver and, in virtual time, by a simulation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event::{Action, Event, Now, Recorded, SavedBudgets};
+use super::in_flight::InFlight;
+use super::lane::{self, Lane};
+use super::lanes::Lanes;
+use super::news::{News, Remedy};
+use super::plan::{self, Plan, Planned, Request};
+use super::settle::{Settled, Unsettled};
+use crate::budget::{Clock, Saved};
+use crate::config::Policy;
+use crate::delivery::{Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
+use crate::message::{MessageId, Timestamp};
+use crate::queue::{Queue, schedule};
+use crate::spool::{self, Recovered, SpoolError};
+use crate::submission::Accepted;
+
+/// Messages being planned at once.
+pub(super) const PLANNING: usize = 256;
+/// Sessions that may break under one job before it waits like any other that failed.
+const BROKEN_SESSIONS: u8 = 3;
+
+/// The state of dispatch.
+#[derive(Debug)]
+pub(super) struct Core {
+    policy: Arc<Policy>,
+    queue: Queue,
+    lanes: Lanes,
+    messages: InFlight,
+    /// Parts planned under a policy that is no longer in force.
+    replan: VecDeque<(MessageId, Arc<[usize]>)>,
+    planning: usize,
+    settling: usize,
+    stopping: bool,
+    /// Decided and not yet given out.
+    actions: VecDeque<Action>,
+}
+
+impl Core {
+    /// The state at the start: `recovered` is what the spool holds. The policy comes into force by [`Event::PolicyChanged`], as
+    /// any other.
+    pub(super) fn new(policy: Arc<Policy>, ordinal: u32, recovered: Vec<Recovered>, now: Now) -> Self {
+        let mut queue = Queue::new();
+        for message in recovered {
+            queue.insert(message.id, message.due_at, message.identity.as_deref().unwrap_or_default());
+        }
+        Self {
+            policy,
+            queue,
+            lanes: Lanes::new(ordinal, Clock::new(now.monotonic, now.wall)),
+            messages: InFlight::default(),
+            replan: VecDeque::new(),
+            planning: 0,
+            settling: 0,
+            stopping: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what has happened.
+    pub(super) fn handle(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Accepted(message) => self.accept(&message),
+            Event::Planned(planned) => self.planned(planned, now),
+            Event::Reported(session, report) => self.hear(session, report, now),
+            Event::NotTaken(session, job) => self.give_back(session, job, now.monotonic),
+            Event::Settled(result) => self.settled(result, now),
+            Event::Recorded(Recorded { upstream, covered }) => {
+                if let Some(lane) = self.lanes.get_mut(&upstream) {
+                    lane.recorded(covered, now.monotonic);
+                }
+            }
+            Event::PolicyChanged(policy, saved) => self.reconfigure(policy, saved, now),
+            Event::ExpiryCheck => self.expire_unattempted(now),
+            Event::Stopping => self.stopping = true,
+        }
+    }
+
+    /// The next thing to do; `None` when there is nothing before the next event or [`wake_after`](Self::wake_after). To be asked
+    /// until then.
+    pub(super) fn next_action(&mut self, now: Now) -> Option<Action> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if self.stopping {
+                return None;
+            }
+            if let Some(request) = self.next_request(now) {
+                return Some(Action::Plan(request));
+            }
+            match self.lanes.next_action(now.monotonic) {
+                Some((_, lane::Action::Assign(session, job))) => return Some(Action::Assign(session, job)),
+                Some((_, lane::Action::Retire(session))) => return Some(Action::Retire(session)),
+                Some((_, lane::Action::Replan(job))) => self.replan.push_back((job.id, job.recipients)),
+                Some((upstream, lane::Action::Open)) => {
+                    let (id, upstream) = self.lanes.open(&upstream)?;
+                    return Some(Action::Open(id, upstream));
+                }
+                None => return self.next_record(now.monotonic),
+            }
+        }
+    }
+
+    /// How long nothing is to be done, if nothing happens; `None`: for ever.
+    pub(super) fn wake_after(&self, now: Now) -> Option<Duration> {
+        if self.stopping {
+            return None;
+        }
+        let may_plan = self.planning < PLANNING;
+        let due = self.queue.next_due().filter(|_| may_plan).map(|due| due.since(now.wall));
+        let lanes = self.lanes.iter().filter_map(|(_, lane)| lane.wake_at());
+        lanes.map(|at| at.saturating_duration_since(now.monotonic)).chain(due).min()
+    }
+
+    /// No delivery runs and no outcome is unsettled.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.settling == 0 && !self.lanes.iter().any(|(_, lane)| lane.has_busy_sessions())
+    }
+
+    /// The policy in force.
+    pub(super) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The upstreams of the policy of whose budgets nothing is known here.
+    pub(super) fn unknown(&self, policy: &Policy) -> Vec<String> {
+        self.lanes.unknown(policy)
+    }
+
+    /// The message accepted first of those held.
+    pub(super) fn oldest(&self) -> Option<MessageId> {
+        self.queue.oldest()
+    }
+
+    /// How much of each upstream's fullest rate is used, in percent, of those that have rates.
+    pub(super) fn budgets_used(&self, now: Now) -> impl Iterator<Item = (&str, u64)> {
+        self.lanes.iter().filter_map(move |(name, lane)| {
+            lane.used_percent(now.monotonic).map(|percent| (&**name, percent))
+        })
+    }
+
+    /// What is to be recorded of each budget when nothing more is spent.
+    pub(super) fn last_records(&self) -> Vec<(Arc<str>, Saved)> {
+        self.lanes.iter().filter_map(|(name, lane)| Some((name.clone(), lane.last_record()?))).collect()
+    }
+
+    fn tell(&mut self, news: News) {
+        self.actions.push_back(Action::Tell(news));
+    }
+
+    // Messages: from the queue into lanes.
+
+    fn accept(&mut self, Accepted { envelope, state }: &Accepted) {
+        let tenant = envelope.identity.as_deref().unwrap_or_default();
+        if self.queue.insert(envelope.id, state.due_at, tenant) && self.queue.take(envelope.id) {
+            let plan = plan::plan(&self.policy, envelope, state.queued());
+            self.enter_lanes(envelope.id, plan);
+        }
+    }
+
+    /// A message that is due, or a part to be planned anew, as long as few are being planned.
+    fn next_request(&mut self, now: Now) -> Option<Request> {
+        if self.planning >= PLANNING {
+            return None;
+        }
+        let again = self.replan.pop_front().map(|(id, part)| (id, Some(part)));
+        let (id, part) = again.or_else(|| self.queue.due(now.wall).map(|id| (id, None)))?;
+        self.planning += 1;
+        Some(Request { id, part, policy: self.policy.clone() })
+    }
+
+    fn planned(&mut self, Planned { request, result }: Planned, now: Now) {
+        self.planning -= 1;
+        match result {
+            Ok(plan) => {
+                if request.part.is_some() {
+                    self.messages.replanned(request.id);
+                }
+                self.enter_lanes(request.id, plan);
+            }
+            Err(error) => self.unreadable(request.id, error, now.wall),
+        }
+    }
+
+    fn enter_lanes(&mut self, id: MessageId, plan: Plan) {
+        let mut parts = 0;
+        for (upstream, recipients) in plan.parts {
+            match self.lanes.get_mut(&upstream) {
+                Some(lane) => {
+                    for part in recipients.chunks(lane.largest_part()) {
+                        parts += 1;
+                        lane.push(Job { id, recipients: part.into(), broken_sessions: 0 });
+                    }
+                }
+                // The upstream went while the message was planned.
+                None => {
+                    parts += 1;
+                    self.replan.push_back((id, recipients.into()));
+                }
+            }
+        }
+        let obstacle = format!("no route of RelayPool {} takes it any more", self.policy.pool);
+        let unrouted =
+            plan.unrouted.into_iter().map(|index| (index, Fate::Deferred(obstacle.clone()))).collect();
+        let unsettled = self.messages.planned(id, parts, unrouted);
+        self.settle(unsettled);
+    }
+
+    // Sessions.
+
+    fn hear(&mut self, session: SessionId, report: Report, now: Now) {
+        let Some((upstream, lane)) = self.lanes.of(session) else { return };
+        match report {
+            Report::Opened => {
+                let again = lane.opened(session);
+                let count = lane.open_sessions();
+                self.tell(News::SessionOpened { upstream: upstream.clone(), again });
+                self.tell(News::OpenSessions { upstream, count });
+            }
+            Report::NotOpened(error) => {
+                self.not_opened(&upstream, session, &error, now.monotonic);
+                self.forget(session);
+            }
+            Report::Finished { job, fates } => {
+                lane.idle(session, now.monotonic);
+                self.heed(&upstream, &fates, now.monotonic);
+                self.outcome(&upstream, Some(session), &job, fates);
+            }
+            Report::Returned { job, fault: None } => self.give_back(session, job, now.monotonic),
+            Report::Returned { job, fault: Some(fault) } => self.broken(session, job, fault, now.monotonic),
+            Report::Unreadable { job, error } => {
+                lane.idle(session, now.monotonic);
+                self.unreadable(job.id, error, now.wall);
+            }
+            Report::Closed => {
+                lane.closed(session, now.monotonic);
+                let count = lane.open_sessions();
+                self.tell(News::OpenSessions { upstream, count });
+                self.forget(session);
+            }
+        }
+    }
+
+    fn not_opened(&mut self, upstream: &Arc<str>, session: SessionId, error: &OpenError, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(upstream) else { return };
+        let reason = error.to_string();
+        let hold = if let OpenError::Declined { hold, .. } = error { *hold } else { None };
+        let known = match hold {
+            Some(kind @ HoldKind::Parked(_)) => {
+                lane.closed(session, now);
+                lane.hold(&Hold { kind, why: reason.clone() }, now)
+            }
+            _ => lane.not_opened(session, reason.clone(), now),
+        };
+        let credentials_rejected = matches!(hold, Some(HoldKind::CredentialsRejected));
+        let upstream = upstream.clone();
+        self.tell(News::SessionNotOpened { upstream, reason, credentials_rejected, known });
+    }
+
+    /// The session is over, and its lane too if it was the last of an upstream that is no longer there.
+    fn forget(&mut self, session: SessionId) {
+        let jobs = self.lanes.forget(session, &self.policy);
+        self.plan_anew(jobs);
+    }
+
+    /// The session takes no more jobs and had not begun with this one.
+    fn give_back(&mut self, session: SessionId, job: Job, now: Instant) {
+        if let Some((_, lane)) = self.lanes.of(session) {
+            lane.retiring(session, now);
+            lane.push_front(job);
+        }
+    }
+
+    /// The session broke under the job before an outcome. It goes again at once, unless it may be what breaks sessions.
+    fn broken(&mut self, session: SessionId, mut job: Job, reason: String, now: Instant) {
+        let Some((upstream, lane)) = self.lanes.of(session) else { return };
+        job.broken_sessions += 1;
+        let again = job.broken_sessions < BROKEN_SESSIONS;
+        lane.retiring(session, now);
+        if again {
+            lane.push_front(job.clone());
+        }
+        self.tell(News::SessionLost { upstream: upstream.clone(), id: job.id, reason: reason.clone() });
+        if !again {
+            let fates = job.recipients.iter().map(|_| Fate::Deferred(reason.clone())).collect();
+            self.outcome(&upstream, Some(session), &job, fates);
+        }
+    }
+
+    /// What the fates of one transaction say about the upstream itself.
+    fn heed(&mut self, upstream: &Arc<str>, fates: &[Fate], now: Instant) {
+        let Some(lane) = self.lanes.get_mut(upstream) else { return };
+        let delivered = fates.iter().any(|fate| matches!(fate, Fate::Delivered(_) | Fate::Relayed(_)));
+        let again = delivered && lane.delivered();
+        let held = fates.iter().find_map(|fate| if let Fate::Held(hold) = fate { Some(hold) } else { None });
+        let known = held.map(|hold| lane.hold(hold, now));
+        if again {
+            self.tell(News::TakesMailAgain { upstream: upstream.clone() });
+        }
+        if let (Some(hold), Some(known)) = (held, known) {
+            self.tell(News::Held { upstream: upstream.clone(), hold: hold.clone(), known });
+        }
+    }
+
+    // Outcomes.
+
+    fn outcome(&mut self, upstream: &Arc<str>, session: Option<SessionId>, job: &Job, fates: Vec<Fate>) {
+        let (upstream, id) = (upstream.clone(), job.id);
+        self.tell(News::Attempted { upstream, session, id, fates: fates.clone() });
+        let unsettled = self.messages.outcome(job.id, job.recipients.iter().copied().zip(fates));
+        self.settle(unsettled);
+    }
+
+    fn settle(&mut self, unsettled: Option<Unsettled>) {
+        if let Some(unsettled) = unsettled {
+            self.settling += 1;
+            self.actions.push_back(Action::Settle(unsettled));
+        }
+    }
+
+    fn settled(&mut self, result: Result<Settled, (MessageId, SpoolError)>, now: Now) {
+        self.settling -= 1;
+        let settled = match result {
+            Ok(settled) => settled,
+            Err((id, error)) => return self.unsettled(id, error, now.wall),
+        };
+        let expired = settled.ended.get(spool::Fate::Expired);
+        if expired > 0 {
+            self.tell(News::Expired(expired));
+        }
+        if settled.last {
+            match settled.due_at {
+                Some(due_at) => self.queue.reschedule(settled.id, due_at),
+                None => self.queue.settle(settled.id),
+            };
+        }
+        let unsettled = self.messages.settled(settled.id, settled.last);
+        self.settle(unsettled);
+        if let Some(notification) = settled.notification {
+            self.tell(News::Notified { id: notification.envelope.id, about: settled.id });
+            self.accept(&notification);
+        }
+    }
+
+    /// What cannot be recorded must not be tried again by this process: it would arrive once more each time. The next start
+    /// finds the message as the spool last knew it.
+    fn unsettled(&mut self, id: MessageId, error: SpoolError, now: Timestamp) {
+        if matches!(error, SpoolError::Damaged { .. }) {
+            return self.unreadable(id, error, now);
+        }
+        self.messages.forget(id);
+        self.queue.settle(id);
+        self.tell(News::Unrecorded { id, error });
+    }
+
+    fn unreadable(&mut self, id: MessageId, error: SpoolError, now: Timestamp) {
+        self.messages.forget(id);
+        let remedy = match &error {
+            SpoolError::Unknown(_) => {
+                self.queue.settle(id);
+                Remedy::None
+            }
+            SpoolError::Damaged { reason, .. } => {
+                self.queue.settle(id);
+                self.actions.push_back(Action::Quarantine(id, reason.clone()));
+                Remedy::Quarantine
+            }
+            _ => {
+                let retry = schedule::next_attempt(&self.policy.retry, 1, id.fraction(), now);
+                self.queue.reschedule(id, retry);
+                Remedy::Later
+            }
+        };
+        self.tell(News::Unreadable { id, error, remedy });
+    }
+
+    /// Messages that wait for an upstream without a session are not attempted, so their expiry is looked after here.
+    fn expire_unattempted(&mut self, now: Now) {
+        let after = self.policy.expire_after;
+        let expired = |job: &Job| schedule::expired(job.id.accepted_at(), after, now.wall);
+        let take = |(name, lane): (&Arc<str>, &mut Lane)| {
+            let jobs = lane.take_expired(expired);
+            let obstacle = lane.obstacle().unwrap_or("the upstream cannot be reached").to_owned();
+            (name.clone(), obstacle, jobs)
+        };
+        let taken: Vec<_> = self.lanes.iter_mut().map(take).collect();
+        for (upstream, obstacle, jobs) in taken {
+            for job in jobs {
+                let fates = job.recipients.iter().map(|_| Fate::Deferred(obstacle.clone())).collect();
+                self.outcome(&upstream, None, &job, fates);
+            }
+        }
+    }
+
+    // Policy.
+
+    fn reconfigure(&mut self, policy: Arc<Policy>, saved: SavedBudgets, now: Now) {
+        let routed_otherwise = policy.routes != self.policy.routes;
+        self.policy = policy.clone();
+        let jobs = self.lanes.configure(&policy, saved, now.monotonic);
+        self.plan_anew(jobs);
+        for (name, upstream) in &policy.upstreams {
+            let connections = self.lanes.share(upstream, &policy);
+            self.tell(News::Share { upstream: name.as_str().into(), connections });
+        }
+        if routed_otherwise {
+            let jobs: Vec<_> = self.lanes.iter_mut().flat_map(|(_, lane)| lane.take_ready()).collect();
+            self.plan_anew(jobs);
+        }
+    }
+
+    fn plan_anew(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        self.replan.extend(jobs.into_iter().map(|job| (job.id, job.recipients)));
+    }
+
+    /// The record of a budget without which little more may be spent.
+    fn next_record(&mut self, now: Instant) -> Option<Action> {
+        self.lanes.iter_mut().find_map(|(name, lane)| {
+            let (saved, covered) = lane.record(now)?;
+            Some(Action::Record(name.clone(), saved, covered))
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Performs what [`Core`] decides, with channels and tasks, and tells it what happens.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::budgets;
+use super::core::{Core, PLANNING};
+use super::event::{Action, Event, Now, Recorded};
+use super::observer::Observer;
+use super::plan::{self, Planned, Request};
+use super::settle::{self, Settled, Unsettled};
+use crate::config::{Policy, UpstreamPolicy};
+use crate::delivery::{self, Job, PortMemory, Report, Session, SessionId};
+use crate::message::MessageId;
+use crate::metrics::Metrics;
+use crate::shutdown::{Phase, Shutdown};
+use crate::spool::{Recovered, Spool, SpoolError};
+use crate::submission::Accepted;
+
+/// Reports, settlements and records that may wait for the loop.
+const BACKLOG: usize = 1024;
+/// How long sessions may take to end when the relay stops: a little more than they wait for the answer to QUIT.
+const LAST_WORDS: Duration = Duration::from_secs(6);
+/// How often messages are looked at that wait for an upstream that cannot be reached.
+const EXPIRY_CHECK: Duration = Duration::from_secs(30);
+
+/// What dispatch is made of.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// Where messages are.
+    pub spool: Spool,
+    /// The policy in force.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// This relay's number in its pool, for its share of connections and rates.
+    pub ordinal: u32,
+    /// The relay's data folder.
+    pub data: PathBuf,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How far the relay is on its way to stopping.
+    pub shutdown: Shutdown,
+}
+
+/// The loop.
+pub(super) struct Driver {
+    dispatch: Dispatch,
+    core: Core,
+    observer: Observer,
+    ports: HashMap<String, Arc<PortMemory>>,
+    /// The way to give a session its jobs; none for a session that is to take no more.
+    sessions: HashMap<SessionId, mpsc::Sender<Job>>,
+    requests: mpsc::Sender<Request>,
+    reports: mpsc::Sender<(SessionId, Report)>,
+    settled: mpsc::Sender<Result<Settled, (MessageId, SpoolError)>>,
+    recorded: mpsc::Sender<Recorded>,
+    tasks: TaskTracker,
+}
+
+/// What the loop hears.
+pub(super) struct Inbox {
+    accepted: mpsc::Receiver<Accepted>,
+    planned: mpsc::Receiver<Planned>,
+    reports: mpsc::Receiver<(SessionId, Report)>,
+    settled: mpsc::Receiver<Result<Settled, (MessageId, SpoolError)>>,
+    recorded: mpsc::Receiver<Recorded>,
+}
+
+impl Driver {
+    /// A loop and what it will hear.
+    pub(super) fn new(
+        dispatch: Dispatch,
+        recovered: Vec<Recovered>,
+        accepted: mpsc::Receiver<Accepted>,
+    ) -> (Self, Inbox) {
+        let (requests, requested) = mpsc::channel(PLANNING);
+        let (planned_in, planned) = mpsc::channel(PLANNING);
+        let (reports_in, reports) = mpsc::channel(BACKLOG);
+        let (settled_in, settled) = mpsc::channel(BACKLOG);
+        let (recorded_in, recorded) = mpsc::channel(BACKLOG);
+        let tasks = TaskTracker::new();
+        tasks.spawn(plan::run(dispatch.spool.clone(), requested, planned_in));
+        let policy = dispatch.policy.borrow().clone();
+        let driver = Self {
+            core: Core::new(policy, dispatch.ordinal, recovered, Now::read()),
+            observer: Observer(dispatch.metrics.clone()),
+            ports: HashMap::new(),
+            sessions: HashMap::new(),
+            requests,
+            reports: reports_in,
+            settled: settled_in,
+            recorded: recorded_in,
+            tasks,
+            dispatch,
+        };
+        (driver, Inbox { accepted, planned, reports, settled, recorded })
+    }
+
+    /// Runs until the relay stops, nothing more is accepted and what was under way has ended.
+    pub(super) async fn run(mut self, mut inbox: Inbox) {
+        let mut shutdown = self.dispatch.shutdown.clone();
+        let mut expiry_check = tokio::time::interval(EXPIRY_CHECK);
+        let (mut accepting, mut stopping) = (true, false);
+        self.policy_changed();
+        loop {
+            self.act();
+            if stopping && !accepting && self.core.is_quiet() {
+                break;
+            }
+            self.observer.oldest(self.core.oldest());
+            let wake = sleep(self.core.wake_after(Now::read()).unwrap_or(EXPIRY_CHECK));
+            tokio::select! {
+                message = inbox.accepted.recv(), if accepting => match message {
+                    Some(message) => self.heard(Event::Accepted(message)),
+                    None => accepting = false,
+                },
+                Some((session, report)) = inbox.reports.recv() => {
+                    if matches!(report, Report::NotOpened(_) | Report::Closed) {
+                        self.sessions.remove(&session);
+                    }
+                    self.heard(Event::Reported(session, report));
+                }
+                Some(planned) = inbox.planned.recv() => self.heard(Event::Planned(planned)),
+                Some(result) = inbox.settled.recv() => self.heard(Event::Settled(result)),
+                Some(recorded) = inbox.recorded.recv() => self.heard(Event::Recorded(recorded)),
+                Ok(()) = self.dispatch.policy.changed() => self.policy_changed(),
+                _ = expiry_check.tick() => {
+                    self.heard(Event::ExpiryCheck);
+                    self.core.budgets_used(Now::read()).for_each(|(name, percent)| self.observer.budget_used(name, percent));
+                }
+                () = wake => {}
+                () = shutdown.reached(Phase::Stopping), if !stopping => {
+                    stopping = true;
+                    self.heard(Event::Stopping);
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// Lets the sessions say QUIT. One that is still being opened has nothing to lose and is not waited for.
+    async fn end(mut self) {
+        self.sessions.clear();
+        let Self { tasks, requests, core, dispatch, .. } = self;
+        drop(requests);
+        tasks.close();
+        let _ = timeout(LAST_WORDS, tasks.wait()).await;
+        budgets::leave(dispatch.data, core.last_records()).await;
+    }
+
+    fn heard(&mut self, event: Event) {
+        self.core.handle(event, Now::read());
+    }
+
+    fn policy_changed(&mut self) {
+        let policy = self.dispatch.policy.borrow_and_update().clone();
+        self.ports.retain(|upstream, _| policy.upstreams.contains_key(upstream));
+        let saved = budgets::read(&self.dispatch.data, self.core.unknown(&policy), &policy);
+        self.heard(Event::PolicyChanged(policy, saved));
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.core.next_action(Now::read()) {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            // The channel holds as many as may be planned at once; only a planner that has ended refuses.
+            Action::Plan(request) => drop(self.requests.try_send(request)),
+            Action::Open(session, upstream) => self.open(session, upstream),
+            Action::Assign(session, job) => self.assign(session, job),
+            Action::Retire(session) => drop(self.sessions.remove(&session)),
+            Action::Settle(unsettled) => self.settle(unsettled),
+            Action::Record(upstream, saved, covered) => {
+                let (data, done) = (self.dispatch.data.clone(), self.recorded.clone());
+                self.tasks.spawn(budgets::record(data, upstream, saved, covered, done));
+            }
+            Action::Quarantine(id, reason) => self.quarantine(id, reason),
+            Action::Tell(news) => self.observer.tell(news),
+        }
+    }
+
+    fn open(&mut self, id: SessionId, upstream: Arc<UpstreamPolicy>) {
+        let (sender, jobs) = mpsc::channel(1);
+        self.sessions.insert(id, sender);
+        self.tasks.spawn(delivery::run(Session {
+            id,
+            ports: self.ports.entry(upstream.name.clone()).or_default().clone(),
+            upstream,
+            spool: self.dispatch.spool.clone(),
+            data: self.dispatch.data.clone(),
+            jobs,
+            reports: self.reports.clone(),
+        }));
+    }
+
+    fn assign(&mut self, session: SessionId, job: Job) {
+        let refused = match self.sessions.get(&session) {
+            Some(sender) => match sender.try_send(job) {
+                Ok(()) => return,
+                Err(error) => error.into_inner(),
+            },
+            None => job,
+        };
+        self.heard(Event::NotTaken(session, refused));
+    }
+
+    fn settle(&self, unsettled: Unsettled) {
+        let id = unsettled.id;
+        let (spool, policy) = (self.dispatch.spool.clone(), self.core.policy().clone());
+        let done = self.settled.clone();
+        self.tasks.spawn(async move {
+            let result = settle::settle(&spool, &policy, unsettled).await.map_err(|error| (id, error));
+            let _ = done.send(result).await;
+        });
+    }
+
+    fn quarantine(&self, id: MessageId, reason: String) {
+        let spool = self.dispatch.spool.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = spool.quarantine(id, &reason).await {
+                tracing::error!(%id, %error, "the damaged message could not be put into quarantine");
+            }
+        });
+    }
+}

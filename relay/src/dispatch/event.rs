@@ -1,0 +1,85 @@
+//! What dispatch hears and what it wants done: the words between [`Core`](super::core::Core), which decides, and the driver,
+//! which performs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::news::News;
+use super::plan::{Planned, Request};
+use super::settle::{Settled, Unsettled};
+use crate::budget::Saved;
+use crate::config::{Policy, UpstreamPolicy};
+use crate::delivery::{Job, Report, SessionId};
+use crate::message::{MessageId, Timestamp};
+use crate::spool::SpoolError;
+use crate::submission::Accepted;
+
+/// One moment, on the clock that never steps (waits, rates) and on that of the world (due times, expiry).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) monotonic: Instant,
+    pub(super) wall: Timestamp,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub(super) fn read() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now().into() }
+    }
+}
+
+/// What the last processes have recorded of upstreams' budgets, by upstream.
+pub(super) type SavedBudgets = BTreeMap<String, Option<Saved>>;
+
+/// What became of a budget's record.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) upstream: Arc<str>,
+    /// The amount it covers; `None` when it could not be written.
+    pub(super) covered: Option<u64>,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A message is in the spool and has been answered 250.
+    Accepted(Accepted),
+    /// A requested plan is there, or its message could not be read.
+    Planned(Planned),
+    /// A session reports.
+    Reported(SessionId, Report),
+    /// A session could not be given its job: it has retired by itself in this instant and its report is under way.
+    NotTaken(SessionId, Job),
+    /// A settlement is on stable storage, or could not be made.
+    Settled(Result<Settled, (MessageId, SpoolError)>),
+    /// A budget's record is on stable storage, or could not be written.
+    Recorded(Recorded),
+    /// Another policy is in force. With it what was recorded of [`Core::unknown`](super::core::Core::unknown) upstreams.
+    PolicyChanged(Arc<Policy>, SavedBudgets),
+    /// It is time to look after messages that wait for an upstream and are not attempted.
+    ExpiryCheck,
+    /// The relay stops: nothing new is begun, what is under way is brought to its end.
+    Stopping,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Read the message and say which upstreams it goes to: [`Event::Planned`].
+    Plan(Request),
+    /// Open a session with the upstream: [`Event::Reported`].
+    Open(SessionId, Arc<UpstreamPolicy>),
+    /// Give the job to the session: [`Event::Reported`], or [`Event::NotTaken`].
+    Assign(SessionId, Job),
+    /// Take no more jobs to the session and let it say QUIT.
+    Retire(SessionId),
+    /// Store what the fates mean for the message: [`Event::Settled`].
+    Settle(Unsettled),
+    /// Write the record of the upstream's budget, which covers the amount: [`Event::Recorded`].
+    Record(Arc<str>, Saved, u64),
+    /// Put the damaged message aside, for the reason given.
+    Quarantine(MessageId, String),
+    /// Log and count it.
+    Tell(News),
+}

@@ -1,0 +1,173 @@
+use std::time::Duration;
+
+use super::gate::FIRST_WAIT;
+use super::*;
+use crate::config::Policy;
+use crate::message::MessageId;
+use postroad_crds::relay_config::RelayConfig;
+
+fn upstream(keep: u32) -> Arc<UpstreamPolicy> {
+    let config = RelayConfig::from_yaml(&format!(
+        "version: relay-config.postroad.dev/v1
+pool: {{namespace: mail, name: main}}
+replicas: 1
+hostname: relay.example
+listeners: [{{name: smtp, address: '127.0.0.1:0', tls: None, authentication: None}}]
+identities: []
+routes: []
+upstreams:
+- name: box
+  destination: {{sandbox: {{keepMessages: {keep}}}}}
+  connections: {{maximum: 2, messagesPerConnection: 10, idleTimeoutSeconds: 30, maximumAgeSeconds: 900}}
+queue: {{expireAfterSeconds: 60, minimumBackoffSeconds: 1, maximumBackoffSeconds: 2, maximumBytes: 1000000}}
+limits: {{messageBytes: 1000, recipientsPerMessage: 10, connections: 10, connectionsPerClient: 10}}
+shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
+"
+    ))
+    .unwrap();
+    Policy::compile(&config).unwrap().upstreams["box"].clone()
+}
+
+fn lane(rates: &[Rate]) -> Lane {
+    let (now, wall) = (Instant::now(), crate::message::Timestamp(1_000_000));
+    Lane::new(upstream(1), 2, Budget::new(rates, None, wall), Clock::new(now, wall))
+}
+
+fn job(number: u128) -> Job {
+    Job { id: MessageId(number), recipients: Arc::from([0]), broken_sessions: 0 }
+}
+
+/// Names what the lane wants done until it wants nothing, opening sessions as it asks.
+fn actions(lane: &mut Lane, now: Instant) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some(action) = lane.next_action(now) {
+        names.push(match action {
+            Action::Assign(session, job) => format!("job {} to {}", job.id.0, session.0),
+            Action::Replan(job) => format!("replan {}", job.id.0),
+            Action::Retire(session) => format!("retire {}", session.0),
+            Action::Open => {
+                let id = SessionId(lane.sessions.len() as u64);
+                lane.opening(id);
+                format!("open {}", id.0)
+            }
+        });
+    }
+    names
+}
+
+#[test]
+fn sessions_are_opened_for_waiting_jobs_up_to_the_share() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=5).for_each(|number| lane.push(job(number)));
+    assert_eq!(actions(&mut lane, now), ["open 0", "open 1"]);
+    lane.opened(SessionId(0));
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
+    lane.idle(SessionId(0), now);
+    assert_eq!(actions(&mut lane, now), ["job 2 to 0"], "an open session serves the next job");
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_intervals() {
+    let (mut lane, start) = (lane(&[]), Instant::now());
+    (1..=5).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, start);
+    assert!(!lane.not_opened(SessionId(0), "refused".into(), start), "the first failure is news");
+    assert!(lane.not_opened(SessionId(1), "refused".into(), start), "the same again is not");
+    assert_eq!(actions(&mut lane, start), Vec::<String>::new());
+    let later = lane.wake_at().unwrap();
+    assert_eq!(later - start, 2 * FIRST_WAIT);
+    assert_eq!(actions(&mut lane, later), ["open 0"]);
+    assert!(lane.opened(SessionId(0)), "it is back");
+    assert_eq!(actions(&mut lane, later), ["job 1 to 0", "open 1"]);
+}
+
+#[test]
+fn a_used_up_rate_makes_jobs_wait_for_its_window() {
+    use crate::budget::Unit;
+    let rate = |limit, unit| Rate { limit, unit, per: Duration::from_secs(1) };
+    let mut lane = lane(&[rate(3, Unit::Messages), rate(8, Unit::Recipients)]);
+    let now = Instant::now() + Duration::from_secs(2);
+    (1..=5).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0));
+    for number in 1..=3 {
+        assert_eq!(actions(&mut lane, now), [format!("job {number} to 0")]);
+        lane.idle(SessionId(0), now);
+    }
+    assert!(actions(&mut lane, now).is_empty() && lane.obstacle().is_some());
+    let later = lane.wake_at().unwrap();
+    assert!(later - now > Duration::from_secs(1) && later - now < Duration::from_millis(1_020));
+    assert_eq!(actions(&mut lane, later), ["job 4 to 0"]);
+    let many = Job { recipients: (0..9).collect(), ..job(6) };
+    lane.push_front(many);
+    assert_eq!(actions(&mut lane, later)[0], "replan 6", "nine never fit into eight");
+}
+
+fn hold(kind: HoldKind) -> Hold {
+    Hold { kind, why: "not now".to_owned() }
+}
+
+#[test]
+fn a_parked_upstream_gets_nothing_until_its_time_and_then_everything() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=3).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0));
+    lane.opened(SessionId(1));
+    assert!(!lane.hold(&hold(HoldKind::Parked(Duration::from_secs(5))), now));
+    assert!(actions(&mut lane, now + Duration::from_secs(4)).is_empty());
+    let later = lane.wake_at().unwrap();
+    assert_eq!(later - now, Duration::from_secs(5));
+    assert_eq!(actions(&mut lane, later), ["job 1 to 1", "job 2 to 0"]);
+}
+
+#[test]
+fn an_unwell_upstream_is_tried_by_one_message_at_a_time_until_one_is_delivered() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=4).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0));
+    lane.opened(SessionId(1));
+    assert!(!lane.hold(&hold(HoldKind::Tripped), now));
+    assert!(actions(&mut lane, now).is_empty());
+    let first = now + FIRST_WAIT;
+    assert_eq!(actions(&mut lane, first), ["job 1 to 1"], "one tries");
+    lane.idle(SessionId(1), now);
+    assert!(lane.hold(&hold(HoldKind::Tripped), first), "the same again is no news");
+    assert!(actions(&mut lane, first + FIRST_WAIT).is_empty(), "the wait has doubled");
+    let second = first + 2 * FIRST_WAIT;
+    assert_eq!(actions(&mut lane, second), ["job 2 to 1"]);
+    lane.idle(SessionId(1), now);
+    assert!(lane.delivered(), "it is well again");
+    assert_eq!(actions(&mut lane, second), ["job 3 to 1", "job 4 to 0"]);
+}
+
+#[test]
+fn sessions_of_an_older_configuration_are_retired_when_they_are_idle() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=2).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0));
+    lane.opened(SessionId(1));
+    assert_eq!(actions(&mut lane, now).len(), 2);
+    lane.idle(SessionId(0), now);
+    lane.reconfigure(upstream(2), 2, &[]);
+    lane.push(job(3));
+    assert_eq!(actions(&mut lane, now), ["retire 0"], "no third session while the first still counts");
+    lane.closed(SessionId(0), now);
+    assert_eq!(actions(&mut lane, now), ["open 1"]);
+}
+
+#[test]
+fn a_smaller_share_retires_the_surplus() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=2).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0));
+    lane.opened(SessionId(1));
+    actions(&mut lane, now);
+    lane.idle(SessionId(0), now);
+    lane.idle(SessionId(1), now);
+    lane.reconfigure(upstream(1), 1, &[]);
+    assert_eq!(actions(&mut lane, now), ["retire 0"]);
+}

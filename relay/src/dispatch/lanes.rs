@@ -1,0 +1,139 @@
+//! The lanes of all upstreams, and which lane a session belongs to. Pure.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postroad_crds::relay_config::{self, RateUnit, share};
+
+use super::event::SavedBudgets;
+use super::lane::{self, Lane};
+use crate::budget::{Budget, Clock, Rate, Saved, Unit};
+use crate::config::{Policy, UpstreamPolicy};
+use crate::delivery::{Job, SessionId};
+
+/// All lanes. A session's lane stays as long as the session.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: BTreeMap<Arc<str>, Lane>,
+    sessions: HashMap<SessionId, Arc<str>>,
+    next_session: u64,
+    /// This relay's number in its pool, for its shares.
+    ordinal: u32,
+    clock: Clock,
+}
+
+impl Lanes {
+    pub(super) fn new(ordinal: u32, clock: Clock) -> Self {
+        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0, ordinal, clock }
+    }
+
+    pub(super) fn get_mut(&mut self, upstream: &str) -> Option<&mut Lane> {
+        self.lanes.get_mut(upstream)
+    }
+
+    /// The lane of a session that is not over.
+    pub(super) fn of(&mut self, session: SessionId) -> Option<(Arc<str>, &mut Lane)> {
+        let upstream = self.sessions.get(&session)?.clone();
+        let lane = self.lanes.get_mut(&upstream)?;
+        Some((upstream, lane))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Lane)> {
+        self.lanes.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Lane)> {
+        self.lanes.iter_mut()
+    }
+
+    /// The next thing that a lane wants done.
+    pub(super) fn next_action(&mut self, now: Instant) -> Option<(Arc<str>, lane::Action)> {
+        self.lanes
+            .iter_mut()
+            .find_map(|(upstream, lane)| lane.next_action(now).map(|action| (upstream.clone(), action)))
+    }
+
+    /// Names the session that is being opened.
+    pub(super) fn open(&mut self, upstream: &Arc<str>) -> Option<(SessionId, Arc<UpstreamPolicy>)> {
+        let lane = self.lanes.get_mut(upstream)?;
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        lane.opening(id);
+        self.sessions.insert(id, upstream.clone());
+        Some((id, lane.upstream().clone()))
+    }
+
+    /// The session is over. Returns the jobs of its lane when that goes with it.
+    pub(super) fn forget(&mut self, session: SessionId, policy: &Policy) -> VecDeque<Job> {
+        match self.sessions.remove(&session) {
+            Some(upstream) => self.drop_unused(&upstream, policy),
+            None => VecDeque::new(),
+        }
+    }
+
+    fn drop_unused(&mut self, upstream: &str, policy: &Policy) -> VecDeque<Job> {
+        let unused = |lane: &Lane| !lane.has_sessions() && !policy.upstreams.contains_key(upstream);
+        if !self.lanes.get(upstream).is_some_and(unused) {
+            return VecDeque::new();
+        }
+        self.lanes.remove(upstream).map_or_else(VecDeque::new, |mut lane| lane.take_ready())
+    }
+
+    /// The upstreams of the policy that have no lane.
+    pub(super) fn unknown(&self, policy: &Policy) -> Vec<String> {
+        policy.upstreams.keys().filter(|name| !self.lanes.contains_key(name.as_str())).cloned().collect()
+    }
+
+    /// A lane for every upstream of the policy; budgets of new ones begin with what `saved` holds of them. Lanes of other
+    /// upstreams take no more sessions and go with their last one. Returns the jobs of lanes that have gone.
+    pub(super) fn configure(
+        &mut self,
+        policy: &Policy,
+        mut saved: SavedBudgets,
+        now: Instant,
+    ) -> VecDeque<Job> {
+        for (name, upstream) in &policy.upstreams {
+            let share = self.share(upstream, policy) as usize;
+            let rates = self.rates(upstream, policy);
+            match self.lanes.get_mut(name.as_str()) {
+                Some(lane) => lane.reconfigure(upstream.clone(), share, &rates),
+                None => {
+                    // What nobody has read is not known.
+                    let saved = saved.remove(name).unwrap_or_else(|| Some(Saved::unknown()));
+                    let budget = Budget::new(&rates, saved, self.clock.time(now));
+                    let lane = Lane::new(upstream.clone(), share, budget, self.clock);
+                    self.lanes.insert(name.as_str().into(), lane);
+                }
+            }
+        }
+        let gone: Vec<_> =
+            self.lanes.keys().filter(|name| !policy.upstreams.contains_key(&***name)).cloned().collect();
+        let mut jobs = VecDeque::new();
+        for name in gone {
+            if let Some(lane) = self.lanes.get_mut(&name) {
+                lane.reconfigure(lane.upstream().clone(), 0, &[]);
+            }
+            jobs.extend(self.drop_unused(&name, policy));
+        }
+        jobs
+    }
+
+    /// The connections that this relay may have with the upstream.
+    pub(super) fn share(&self, upstream: &UpstreamPolicy, policy: &Policy) -> u32 {
+        upstream.connections.share(self.ordinal, policy.replicas)
+    }
+
+    /// This relay's shares of the upstream's rates.
+    fn rates(&self, upstream: &UpstreamPolicy, policy: &Policy) -> Vec<Rate> {
+        let of = |rate: &relay_config::Rate| Rate {
+            limit: u64::from(share(rate.limit, self.ordinal, policy.replicas)),
+            unit: match rate.unit {
+                RateUnit::Messages => Unit::Messages,
+                RateUnit::Recipients => Unit::Recipients,
+            },
+            per: Duration::from_secs(u64::from(rate.per_seconds)),
+        };
+        upstream.rates.iter().map(of).collect()
+    }
+}

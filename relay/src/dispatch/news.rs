@@ -1,0 +1,47 @@
+//! What dispatch has decided or learnt that people and metrics are told of.
+
+use std::sync::Arc;
+
+use crate::delivery::{Fate, Hold, SessionId};
+use crate::message::MessageId;
+use crate::spool::SpoolError;
+
+/// Something worth a log line or a count; [`observer`](super::observer) makes both of it.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The connections that this relay may have with the upstream have been decided.
+    Share { upstream: Arc<str>, connections: u32 },
+    /// A session stands; `again`: the first after failures.
+    SessionOpened { upstream: Arc<str>, again: bool },
+    /// A session could not be opened; `known`: and the last one for the same reason.
+    SessionNotOpened { upstream: Arc<str>, reason: String, credentials_rejected: bool, known: bool },
+    /// So many sessions are open now.
+    OpenSessions { upstream: Arc<str>, count: usize },
+    /// A session broke under the message before it had an outcome.
+    SessionLost { upstream: Arc<str>, id: MessageId, reason: String },
+    /// Recipients of one message have their fates, by a transaction on `session` or without one.
+    Attempted { upstream: Arc<str>, session: Option<SessionId>, id: MessageId, fates: Vec<Fate> },
+    /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
+    Held { upstream: Arc<str>, hold: Hold, known: bool },
+    /// The upstream takes mail again.
+    TakesMailAgain { upstream: Arc<str> },
+    /// So many recipients were given up.
+    Expired(u64),
+    /// The sender of `about` is told by a notification, which is a message of its own.
+    Notified { id: MessageId, about: MessageId },
+    /// A settlement could not be stored.
+    Unrecorded { id: MessageId, error: SpoolError },
+    /// A message could not be read, and this is done about it.
+    Unreadable { id: MessageId, error: SpoolError, remedy: Remedy },
+}
+
+/// What is done about a message that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Nothing: it is gone.
+    None,
+    /// It is tried again later.
+    Later,
+    /// It goes into quarantine.
+    Quarantine,
+}

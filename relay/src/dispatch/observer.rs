@@ -1,0 +1,142 @@
+//! Where dispatch's [`News`] become log lines and metrics, and nowhere else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::news::{News, Remedy};
+use crate::delivery::{Fate, Hold, HoldKind, SessionId};
+use crate::message::MessageId;
+use crate::metrics::{self, Metrics};
+use crate::spool::SpoolError;
+
+/// Logs and counts.
+#[derive(Debug)]
+pub(super) struct Observer(pub(super) Arc<Metrics>);
+
+impl Observer {
+    pub(super) fn tell(&self, news: News) {
+        match news {
+            News::Share { upstream, connections } => {
+                self.0
+                    .sessions_share
+                    .get_or_create(&metrics::upstream(&upstream))
+                    .set(i64::from(connections));
+            }
+            News::SessionOpened { upstream, again } => self.session_opened(&upstream, again),
+            News::SessionNotOpened { upstream, reason, credentials_rejected, known } => {
+                self.session_not_opened(&upstream, &reason, credentials_rejected, known);
+            }
+            News::OpenSessions { upstream, count } => {
+                let gauge = self.0.sessions_open.get_or_create(&metrics::upstream(&upstream)).clone();
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            News::SessionLost { upstream, id, reason } => {
+                tracing::info!(%id, %upstream, reason, "session lost before an outcome");
+            }
+            News::Attempted { upstream, session, id, fates } => {
+                self.attempted(&upstream, session, id, &fates)
+            }
+            News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
+            News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
+            News::Expired(recipients) => {
+                self.0.recipients_expired.inc_by(recipients);
+            }
+            News::Notified { id, about } => {
+                self.0.notifications.inc();
+                tracing::info!(%id, %about, "sender notified");
+            }
+            News::Unrecorded { id, error } => {
+                tracing::error!(%id, %error, "an outcome could not be recorded")
+            }
+            News::Unreadable { id, error, remedy } => self.unreadable(id, &error, remedy),
+        }
+    }
+
+    /// The message accepted first of those queued; `None` when none is.
+    pub(super) fn oldest(&self, oldest: Option<MessageId>) {
+        let accepted_at = oldest.map_or(0, |id| id.accepted_at().0);
+        self.0.oldest_accepted_at.store(accepted_at, Ordering::Relaxed);
+    }
+
+    /// How much of the upstream's fullest rate is used.
+    pub(super) fn budget_used(&self, upstream: &str, percent: u64) {
+        let gauge = self.0.budget_used_percent.get_or_create(&metrics::upstream(upstream)).clone();
+        gauge.set(i64::try_from(percent).unwrap_or(i64::MAX));
+    }
+
+    fn session_opened(&self, upstream: &str, again: bool) {
+        let label = metrics::upstream(upstream);
+        self.0.sessions_opened.get_or_create(&label).inc();
+        self.0.upstream_up.get_or_create(&label).set(1);
+        if again {
+            tracing::info!(upstream, "upstream reached again");
+        }
+    }
+
+    fn session_not_opened(&self, upstream: &str, reason: &str, credentials_rejected: bool, known: bool) {
+        let label = metrics::upstream(upstream);
+        self.0.sessions_failed.get_or_create(&label).inc();
+        self.0.upstream_up.get_or_create(&label).set(0);
+        match (known, credentials_rejected) {
+            (true, _) => {}
+            (false, true) => credentials_are_rejected(upstream, reason),
+            (false, false) => tracing::warn!(upstream, reason, "no session with the upstream; mail waits"),
+        }
+    }
+
+    /// One line for what a transaction delivered, whose recipients share the reply to the content, and one for each that waits.
+    fn attempted(&self, upstream: &str, session: Option<SessionId>, id: MessageId, fates: &[Fate]) {
+        let label = metrics::upstream(upstream);
+        let mut delivered = Vec::new();
+        for fate in fates {
+            match fate {
+                Fate::Delivered(reply) | Fate::Relayed(reply) => {
+                    delivered.push(reply);
+                    self.0.recipients_delivered.get_or_create(&label).inc();
+                }
+                Fate::Refused(_) | Fate::Unsupported(_) => {
+                    self.0.recipients_failed.get_or_create(&label).inc();
+                }
+                Fate::Deferred(reason) | Fate::Held(Hold { why: reason, .. }) => {
+                    tracing::info!(%id, upstream, reason, "deferred");
+                    self.0.recipients_deferred.get_or_create(&label).inc();
+                }
+            }
+        }
+        if let Some(reply) = delivered.first() {
+            let session = session.map(|session| session.0);
+            tracing::info!(%id, upstream, session, recipients = delivered.len(), %reply, "delivered");
+        }
+    }
+
+    fn held(&self, upstream: &str, hold: &Hold, known: bool) {
+        self.0.upstream_holds.get_or_create(&metrics::upstream(upstream)).inc();
+        let reason = &hold.why;
+        match hold.kind {
+            _ if known => {}
+            HoldKind::Parked(wait) => {
+                let seconds = wait.as_secs();
+                tracing::warn!(upstream, reason, seconds, "upstream parked; mail waits");
+            }
+            HoldKind::Tripped => tracing::warn!(upstream, reason, "upstream unwell; mail waits"),
+            HoldKind::CredentialsRejected => credentials_are_rejected(upstream, reason),
+        }
+    }
+
+    fn unreadable(&self, id: MessageId, error: &SpoolError, remedy: Remedy) {
+        match remedy {
+            Remedy::None => tracing::error!(%id, %error, "nothing is left to deliver"),
+            Remedy::Later => {
+                tracing::error!(%id, %error, "a message cannot be read; it is tried again later")
+            }
+            Remedy::Quarantine => {
+                self.0.messages_quarantined.inc();
+                tracing::error!(%id, %error, "a message is damaged and goes into quarantine");
+            }
+        }
+    }
+}
+
+fn credentials_are_rejected(upstream: &str, reason: &str) {
+    tracing::error!(upstream, reason, "credentials rejected; mail waits: check their Secret");
+}
