@@ -6,10 +6,13 @@
 #![allow(clippy::print_stderr, reason = "the verdicts are what a run is for")]
 
 mod damage;
+mod disk;
 mod judge;
 mod kills;
+mod medium;
 mod power;
 mod space;
+mod strace;
 mod syncs;
 mod volume;
 
@@ -40,8 +43,12 @@ struct Scene {
 impl Scene {
     /// The spool is in `data`, or in a temporary folder, and may hold `octets`.
     async fn new(data: Option<&Path>, octets: u64) -> Self {
+        Self::with(RelayOptions { data: data.map(Into::into), ..RelayOptions::default() }, octets).await
+    }
+
+    /// The relay is run with `options`.
+    async fn with(options: RelayOptions, octets: u64) -> Self {
         let (upstream, port) = (SmtpServer::plain().await.unwrap(), free_port().unwrap());
-        let options = RelayOptions { data: data.map(Into::into), ..RelayOptions::default() };
         let relay = RelayProcess::start(&config(port, &upstream, octets), options).await.unwrap();
         let mut load = Load::to_address(([127, 0, 0, 1], port).into());
         // Ends by being stopped.

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 say() { echo "torture: $*" >&2; }
 case ${1-} in
-  short) kills=20 cuts=5 flips=10 ;;
+  short) kills=20 cuts=6 flips=10 ;;
   long) kills=1000 cuts=100 flips=50 ;;
   *) say "usage: run.sh short|long"; exit 2 ;;
 esac
@@ -18,9 +18,10 @@ if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || { say "it mounts file systems: run it as root, or install sudo"; exit 1; }
   root=(sudo)
 fi
-for needed in unshare mkfs.ext4 mkfs.xfs python3 strace; do
+for needed in unshare mkfs.ext4 mkfs.xfs strace; do
   PATH=$PATH:/usr/sbin:/sbin command -v "$needed" >/dev/null || { say "$needed is missing: make setup installs it"; exit 1; }
 done
+[ -e /dev/fuse ] || { say "/dev/fuse is missing: the kernel has to offer FUSE, for a disk that loses power"; exit 1; }
 
 cargo build -p postroad-relay
 build=$(cargo test -p postroad-tests --test torture --no-run 2>&1) || { echo "$build" >&2; exit 1; }

@@ -1,15 +1,14 @@
 //! The sync is really there: seen by `strace` to come before the 250, and counted against what it is shared by.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use postroad_tests::processes::{Process, Program};
 use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Fault, Stage};
 use serde::Serialize;
 
 use crate::judge::record;
-use crate::{LIMIT, Scene};
+use crate::{LIMIT, Scene, strace};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "traces the relay: make torture"]
@@ -20,7 +19,7 @@ async fn no_250_to_content_leaves_before_its_sync_has_returned() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("trace");
     let calls = "trace=pwrite64,fdatasync,sendto,write,writev";
-    let strace = trace(&scene, &["-e", calls, "-o", output.to_str().unwrap()]).await;
+    let strace = strace::attach(&scene.relay, &["-e", calls, "-o", output.to_str().unwrap()]).await;
     let mut client = SmtpClient::open(scene.load.address, &Security::None, "client.example").await.unwrap();
     client.set_patience(LIMIT);
     for number in 0..MESSAGES {
@@ -34,23 +33,6 @@ async fn no_250_to_content_leaves_before_its_sync_has_returned() {
     let replies =
         check(&trace).unwrap_or_else(|line| panic!("no sync since the content was written: {line}"));
     assert_eq!(replies, MESSAGES, "replies seen in the trace");
-}
-
-/// `strace` of the relay, attached. It ends with the relay.
-async fn trace(scene: &Scene, options: &[&str]) -> Process {
-    let relay = scene.relay.id().to_string();
-    let strace = Process::start(Program {
-        name: "strace".to_owned(),
-        path: "/usr/bin/strace".into(),
-        arguments: [&["-f", "-p", &relay], options].concat().into_iter().map(str::to_owned).collect(),
-        environment: Vec::new(),
-    });
-    let strace = strace.await.unwrap();
-    let traced = || fs::read_to_string(format!("/proc/{relay}/status")).unwrap();
-    while traced().contains("TracerPid:\t0\n") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    strace
 }
 
 /// Goes through the system calls of one client's session, in their order: each reply that says "queued" must follow a write to
@@ -135,7 +117,7 @@ async fn a_sync_is_shared_by_the_clients_that_wait_for_it() {
 async fn fifty_clients_share_the_syncs_of_a_slow_disk() {
     let scene = Scene::new(None, 1_000_000_000).await;
     let slow = ["-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_exit=5000", "-o", "/dev/null"];
-    let _strace = trace(&scene, &slow).await;
+    let _strace = strace::attach(&scene.relay, &slow).await;
     let sharing = share(scene, "messages a sync of a slow disk", 50).await;
     assert!(sharing.messages_per_sync > 2.0, "{sharing:?}");
 }
