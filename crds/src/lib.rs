@@ -3,6 +3,7 @@
 //! This crate has no client and no runtime. The operator reads [`v1alpha1`] and writes [`relay_config`]; a relay reads
 //! only [`relay_config`] and builds without the `resources` feature, hence without any Kubernetes type.
 
+pub mod admin_token;
 pub mod provider;
 pub mod relay_config;
 pub mod reply_rule;

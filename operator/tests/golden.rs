@@ -9,10 +9,12 @@ use std::path::Path;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, RelayConfig, Sensitive};
 use postroad_crds::v1alpha1::RelayPool;
 use postroad_operator::local::manifests::{Manifest, parse};
 use postroad_operator::local::schema::Schemas;
+use postroad_operator::relay_pool::admin_token::AdminToken;
 use postroad_operator::relay_pool::build::{RelayImage, build};
 use postroad_operator::relay_pool::owner;
 use postroad_operator::relay_pool::resources::Resources;
@@ -22,6 +24,7 @@ use serde::Serialize;
 
 const CERTIFICATE: &str = "<certificate>";
 const KEY: &str = "<private key>";
+const TOKEN: &str = "<admin token>";
 
 /// A pool and what it names.
 fn read(text: &str) -> (RelayPool, References) {
@@ -65,7 +68,7 @@ fn manifests(pool: &RelayPool, references: &References) -> String {
         name: "example.com/postroad-relay:1".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
     };
-    let built = build(&valid, &owner, &image, "cluster.local").unwrap();
+    let built = build(&valid, &owner, &image, "cluster.local", &AdminToken::random()).unwrap();
     let Resources {
         service_account,
         config_secret,
@@ -90,7 +93,7 @@ fn document(object: &impl Serialize) -> String {
     serde_yaml::to_string(object).unwrap()
 }
 
-/// The Secret with its configuration as text, certificates replaced.
+/// The Secret with its configuration as text, certificates and token replaced.
 fn readable(mut secret: Secret) -> Secret {
     let data = secret.data.take().unwrap();
     let text = std::str::from_utf8(&data[FILE_NAME].0).unwrap();
@@ -104,7 +107,12 @@ fn readable(mut secret: Secret) -> Secret {
             smarthost.tls.ca_bundle_pem = smarthost.tls.ca_bundle_pem.take().map(|_| CERTIFICATE.to_owned());
         }
     }
-    secret.string_data = Some([(FILE_NAME.to_owned(), config.to_yaml().unwrap())].into());
+    let shown = data.keys().map(|name| match name.as_str() {
+        FILE_NAME => (name.clone(), config.to_yaml().unwrap()),
+        admin_token::FILE_NAME => (name.clone(), TOKEN.to_owned()),
+        other => panic!("{other} is to be reviewed"),
+    });
+    secret.string_data = Some(shown.collect());
     secret
 }
 

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod queue;
+pub mod queue_command;
 pub mod relay;
 pub mod routing;
 pub mod sandbox;

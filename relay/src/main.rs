@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use postroad_relay::queue_command::{self, QueueArguments};
 use postroad_relay::relay::{self, Arguments};
 use postroad_relay::sandbox;
 use postroad_relay::telemetry::{self, LogFormat};
@@ -33,7 +34,7 @@ enum Command {
         /// This relay's number in its pool, from 0.
         #[arg(long, env = "POSTROAD_ORDINAL", default_value_t = 0)]
         ordinal: u32,
-        /// Where /healthz, /readyz and /metrics are served.
+        /// Where /healthz, /readyz, /metrics and the admin API are served.
         #[arg(long, env = "POSTROAD_ADMIN_ADDRESS", default_value = "127.0.0.1:9090")]
         admin: SocketAddr,
         /// Octets of memory it may use: beyond 85 % of them clients are asked to come back later.
@@ -46,6 +47,8 @@ enum Command {
         #[arg(long, env = "POSTROAD_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
     },
+    /// Looks at the queue of the relay that runs here.
+    Queue(QueueArguments),
     /// Shows what sandbox upstreams have captured.
     Sandbox {
         #[command(subcommand)]
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Run { config, data, ordinal, admin, memory_limit, log, log_format } => {
             run(Arguments { config, data, ordinal, admin, memory_limit }, &log, log_format)
         }
+        Command::Queue(arguments) => queue(arguments),
         Command::Sandbox { command } => show(&command),
     };
     match result {
@@ -120,6 +124,11 @@ fn raise_open_files() {
             tracing::warn!(%error, current = ?limit.current, "the limit of open files cannot be raised")
         }
     }
+}
+
+fn queue(arguments: QueueArguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(queue_command::run(arguments, &mut std::io::stdout().lock()))
 }
 
 fn show(command: &SandboxCommand) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use postroad_crds::admin_token;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -27,13 +28,13 @@ const ACCEPTED_BACKLOG: usize = 1024;
 /// What a relay is started with.
 #[derive(Clone, Debug)]
 pub struct Arguments {
-    /// The rendered configuration.
+    /// The rendered configuration. The token of the admin API is the file beside it.
     pub config: PathBuf,
     /// The folder for the spool and the sandbox.
     pub data: PathBuf,
     /// This relay's number in its pool.
     pub ordinal: u32,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    /// Where `/healthz`, `/readyz`, `/metrics` and the admin API are served.
     pub admin: SocketAddr,
     /// Octets of memory it may use; `None`: as much as there is.
     pub memory_limit: Option<u64>,
@@ -86,7 +87,14 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     ));
     listeners.apply(&policy, bound);
     metrics.configurations_applied.inc();
-    let admin = Admin { metrics: metrics.clone(), spool: spool.clone(), shutdown: shutdown.clone(), limits };
+    let admin = Admin {
+        metrics: metrics.clone(),
+        spool: spool.clone(),
+        shutdown: shutdown.clone(),
+        limits,
+        policy: policies.clone(),
+        token: arguments.config.with_file_name(admin_token::FILE_NAME),
+    };
     let admin = tokio::spawn(admin::serve(admin_socket, admin));
     tracing::info!(pool = policy.pool, ordinal = arguments.ordinal, "relay started");
 

@@ -1,6 +1,7 @@
 //! The relay as a process between real sockets: the harness' clients in front of it, the fake upstream behind it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 
+mod admin;
 mod chart;
 mod conservation;
 mod failures;

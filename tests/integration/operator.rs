@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams};
+use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, IdentityKind, RelayConfig};
 use postroad_crds::v1alpha1::{RelayPool, condition};
 use postroad_tests::certificates::CertificateAuthority;
@@ -64,6 +65,11 @@ pub(crate) fn programmed(pool: Option<&RelayPool>) -> bool {
     is(pool, "Programmed", "True", "Programmed")
 }
 
+async fn token(namespace: &TestNamespace) -> Vec<u8> {
+    let secret = namespace.api::<Secret>().get("main-relay-config").await.unwrap();
+    secret.data.unwrap().remove(admin_token::FILE_NAME).unwrap().0
+}
+
 async fn rendered(namespace: &TestNamespace) -> Option<RelayConfig> {
     let secret = namespace.api::<Secret>().get_opt("main-relay-config").await.unwrap()?;
     let text = secret.data?.remove(FILE_NAME)?;
@@ -96,7 +102,10 @@ async fn a_pool_heals_when_its_secret_appears_settles_and_leaves_nothing_behind(
     let shown = namespace.kubectl(&["get", "postroad"]).await.unwrap();
     assert!(shown.contains("relaypool.postroad.dev/main") && shown.contains("READY"), "{shown}");
 
+    let made = token(&namespace).await;
+    assert!(admin_token::is_usable(std::str::from_utf8(&made).unwrap()));
     a_rotated_password_is_rendered(&namespace).await;
+    assert_eq!(token(&namespace).await, made, "the admin token outlives changes of the configuration");
     a_settled_pool_costs_no_writes(control_plane, &namespace).await;
     deletion_leaves_nothing(&namespace).await;
 }

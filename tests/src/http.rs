@@ -1,4 +1,4 @@
-//! One HTTP GET, for the relay's admin port. Not a client: no TLS, no redirects, no reuse of connections.
+//! One HTTP request, for the relay's admin port. Not a client: no TLS, no body, no redirects, no reuse of connections.
 //!
 //! It speaks HTTP/1.0, so that the answer ends with the connection and is never chunked (RFC 9112 §6.3).
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longest time one GET may take, from connecting to the last byte.
+/// Longest time one request may take, from connecting to the last byte.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// An answer.
@@ -26,9 +26,23 @@ pub struct Response {
 /// # Errors
 /// The socket's error; `TimedOut` after five seconds; `InvalidData` when the answer is not HTTP.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+    request(address, "GET", path, None).await
+}
+
+/// Sends a request without a body, with `token` as its bearer token if there is one.
+///
+/// # Errors
+/// As [`get`].
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+) -> io::Result<Response> {
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{bearer}\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, RelayConfig};
 use tempfile::TempDir;
 
@@ -20,6 +21,8 @@ use crate::processes::{Log, Process, ProcessError, Program, Signal};
 use crate::prometheus::Metrics;
 use crate::waiting::TimedOut;
 
+/// The token of every relay's admin API.
+pub const ADMIN_TOKEN: &str = "token-of-the-test-0123456789abcdef";
 /// How long a relay may take until it is ready, unless a test says otherwise.
 pub const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a relay may take to end.
@@ -242,6 +245,21 @@ impl RelayProcess {
         http::get(self.admin, path).await.map_err(failed(what))
     }
 
+    /// Asks the admin API, with the token.
+    ///
+    /// # Errors
+    /// [`RelayProcessError::Io`].
+    pub async fn admin_api(&self, method: &str, path: &str) -> Result<Response, RelayProcessError> {
+        let what = format!("{method} {path} from {} at {}", self.program.name, self.admin);
+        http::request(self.admin, method, path, Some(ADMIN_TOKEN)).await.map_err(failed(what))
+    }
+
+    /// The file with the token of its admin API.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.config.path().join(admin_token::FILE_NAME)
+    }
+
     /// The relay's metrics, by series.
     ///
     /// # Errors
@@ -323,5 +341,6 @@ fn readiness(ready: bool) -> &'static str {
 }
 
 fn write_config(folder: &MountedFolder, config: &str) -> Result<(), RelayProcessError> {
-    folder.write(&[(FILE_NAME, config.as_bytes())]).map_err(failed("the relay's configuration file"))
+    let files = [(FILE_NAME, config.as_bytes()), (admin_token::FILE_NAME, ADMIN_TOKEN.as_bytes())];
+    folder.write(&files).map_err(failed("the relay's configuration file"))
 }

@@ -8,7 +8,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, ObjectName};
+
+use crate::relay_pool::admin_token::AdminToken;
 
 /// The places of one relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +41,30 @@ impl Places {
     /// # Errors
     /// When a folder or file cannot be written; the text names it.
     pub fn write_config(&self, text: &str) -> io::Result<()> {
+        self.write(FILE_NAME, text)
+    }
+
+    /// Gives the relay the token of its admin API, in the same way.
+    ///
+    /// # Errors
+    /// As [`write_config`](Self::write_config).
+    pub fn write_admin_token(&self, token: &AdminToken) -> io::Result<()> {
+        self.write(admin_token::FILE_NAME, token.reveal())
+    }
+
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
         private_folder(&self.data)?;
         private_folder(&self.config)?;
-        let temporary = self.config.join(format!(".{FILE_NAME}.new"));
+        let (file, temporary) = (self.config.join(name), self.config.join(format!(".{name}.new")));
         let written = (|| {
             // One that an interrupted run has left may have another mode.
             let _ = fs::remove_file(&temporary);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, self.config_file())
+            let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            new.write_all(text.as_bytes())?;
+            new.sync_all()?;
+            fs::rename(&temporary, &file)
         })();
-        written.map_err(|error| named("cannot write", &self.config_file(), &error))
+        written.map_err(|error| named("cannot write", &file, &error))
     }
 
     /// Removes the configuration, which holds secrets. What is in the spool stays.

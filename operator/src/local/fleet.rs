@@ -15,6 +15,7 @@ use crate::local::files::Places;
 use crate::local::plan::{Plan, RelayPlan};
 use crate::local::relay::{Relay, Start};
 use crate::local::table::table;
+use crate::relay_pool::admin_token::AdminToken;
 
 /// Seconds a relay gets beyond its own grace period before it is killed.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -102,6 +103,7 @@ impl Fleet {
         })?;
         let places = Places::of(&self.data, &name.0, name.1);
         places.write_config(&plan.rendered.0)?;
+        places.write_admin_token(&AdminToken::random())?;
         let start = Start {
             name: label,
             program: self.program.clone(),

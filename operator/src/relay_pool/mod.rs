@@ -9,6 +9,7 @@
 //! A pool that cannot be used keeps what it had: its objects are neither changed nor removed, its status says why. A pool
 //! that has none yet gets none. Deletion needs no step: the objects belong to the pool and go with it.
 
+pub mod admin_token;
 pub mod apply;
 pub mod build;
 pub mod dereference;
@@ -68,7 +69,9 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
         Err(findings) => return refused(pool, pool.status.as_ref(), &findings, context).await,
     };
     let owner = owner(pool);
-    let built = build::build(&valid, &owner, &context.settings.relay_image, &context.settings.cluster_domain);
+    let token = admin_token::keep_or_make(&context.objects, &namespace, &valid.names.config_secret).await?;
+    let settings = &context.settings;
+    let built = build::build(&valid, &owner, &settings.relay_image, &settings.cluster_domain, &token);
     let resources = match built {
         Ok(resources) => resources,
         Err(problem) => return unprogrammed(pool, &problem, context).await.map(|()| Action::await_change()),

@@ -173,6 +173,19 @@ impl Spool {
         ContentReader::open(&self.handle.shared, id)
     }
 
+    /// The `count` messages accepted first after `after`, in the order of their ids. Looks at every id: some 20 ms a million.
+    #[must_use]
+    pub fn ids_after(&self, after: Option<MessageId>, count: usize) -> Vec<MessageId> {
+        let later = |id: &MessageId| after.is_none_or(|after| *id > after);
+        let mut ids: Vec<_> = self.handle.shared.index().ids().filter(later).collect();
+        if ids.len() > count {
+            ids.select_nth_unstable(count);
+            ids.truncate(count);
+        }
+        ids.sort_unstable();
+        ids
+    }
+
     /// Replaces the state of a message, with the same recipients queued. Durable when it returns.
     ///
     /// *Errors*: `Unknown`, `Unhealthy`; `Inconsistent` when other recipients are queued, as what became of them is for

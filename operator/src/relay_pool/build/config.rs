@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, Listener, ObjectName, RelayConfig, VERSION};
 
 use crate::reason::{Problem, Reason};
+use crate::relay_pool::admin_token::AdminToken;
 use crate::relay_pool::build::metadata;
 use crate::relay_pool::validate::{ValidatedListener, ValidatedPool};
 
@@ -70,13 +72,21 @@ pub fn render(config: &RelayConfig) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// The Secret with the rendered configuration, which the pods mount as a folder.
+/// The Secret with the rendered configuration and the token of the admin API, which the pods mount as a folder.
 ///
 /// # Errors
 /// As [`render`].
-pub fn secret(pool: &ValidatedPool, owner: &OwnerReference, endpoint: &str) -> Result<Secret, Problem> {
+pub fn secret(
+    pool: &ValidatedPool,
+    owner: &OwnerReference,
+    endpoint: &str,
+    token: &AdminToken,
+) -> Result<Secret, Problem> {
     let config = relay_config(pool, endpoint, |listener| format!("[::]:{}", listener.container_port));
-    let data = BTreeMap::from([(FILE_NAME.to_owned(), ByteString(render(&config)?.into_bytes()))]);
+    let data = BTreeMap::from([
+        (FILE_NAME.to_owned(), ByteString(render(&config)?.into_bytes())),
+        (admin_token::FILE_NAME.to_owned(), ByteString(token.reveal().as_bytes().to_vec())),
+    ]);
     Ok(Secret {
         metadata: metadata::object(&pool.names.config_secret, &pool.namespace, owner),
         type_: Some("Opaque".to_owned()),

@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::reason::Problem;
+use crate::relay_pool::admin_token::AdminToken;
 use crate::relay_pool::resources::{Prepared, Resources};
 use crate::relay_pool::validate::ValidatedPool;
 pub use stateful_set::RelayImage;
@@ -27,11 +28,12 @@ pub fn build(
     owner: &OwnerReference,
     image: &RelayImage,
     cluster_domain: &str,
+    token: &AdminToken,
 ) -> Result<Resources<Prepared>, Problem> {
     let endpoint = pool.names.endpoint(&pool.namespace, cluster_domain);
     Ok(Resources {
         service_account: service_account::service_account(pool, owner),
-        config_secret: config::secret(pool, owner, &endpoint)?,
+        config_secret: config::secret(pool, owner, &endpoint, token)?,
         service: service::service(pool, owner),
         headless_service: service::headless_service(pool, owner),
         pod_disruption_budget: pod_disruption_budget::pod_disruption_budget(pool, owner),

@@ -1,53 +1,22 @@
-//! The admin port: `/healthz`, `/readyz`, `/metrics`. It tells nothing of messages and takes no orders.
+//! `/healthz`, `/readyz`, `/metrics`: open to all, so they tell nothing of messages.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
-use tokio::net::TcpListener;
 
-use crate::limits::ConnectionLimits;
+use super::state::Admin;
 use crate::message::Timestamp;
-use crate::metrics::Metrics;
-use crate::shutdown::{Phase, Shutdown};
-use crate::spool::{Health, Spool};
-
-/// What the admin port looks at.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The spool.
-    pub spool: Spool,
-    /// How far the relay is on its way to stopping.
-    pub shutdown: Shutdown,
-    /// Connections open now.
-    pub limits: ConnectionLimits,
-}
-
-/// Serves until dropped.
-///
-/// # Errors
-/// When the socket fails.
-pub async fn serve(socket: TcpListener, admin: Admin) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(admin);
-    axum::serve(socket, router).await
-}
+use crate::shutdown::Phase;
+use crate::spool::Health;
 
 /// Healthy means: starting the process anew would not help. It does when the spool is unhealthy, as nothing it lost is tried
 /// again and nothing that is delivered can be recorded any more: each further delivery would come once more after the
 /// start. The probe's patience is the time in which what is under way still ends. On a volume that stays broken the start
 /// fails and says so; on one that was full or is mounted again the relay goes on from what is really on disk.
-async fn healthy(State(admin): State<Admin>) -> (StatusCode, String) {
+pub(super) async fn healthy(State(admin): State<Admin>) -> (StatusCode, String) {
     match &*admin.spool.health().borrow() {
         Health::Unhealthy(reason) => (StatusCode::SERVICE_UNAVAILABLE, unwritable(reason) + "\n"),
         Health::Healthy | Health::Full => (StatusCode::OK, "ok\n".to_owned()),
@@ -59,7 +28,7 @@ fn unwritable(reason: &str) -> String {
 }
 
 /// Ready means: can accept mail. A configuration is in force from the first moment the port answers.
-async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
+pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     let reason = match (admin.shutdown.phase(), &*admin.spool.health().borrow()) {
         (Phase::Serving, Health::Healthy) => return (StatusCode::OK, "ok\n".to_owned()),
         (Phase::Leaving | Phase::Stopping, _) => "stopping".to_owned(),
@@ -69,7 +38,8 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+/// The metrics, with what is measured at this moment.
+pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let usage = admin.spool.usage();
     let metrics = &admin.metrics;
     metrics.connections_open.set(i64::try_from(admin.limits.open()).unwrap_or(i64::MAX));

@@ -1,0 +1,82 @@
+//! One request to an admin port at a time: HTTP/1.1 without TLS, because it never leaves the pod.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::handshake;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An admin port and the token that opens it.
+pub(super) struct Client {
+    address: String,
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+}
+
+impl Client {
+    pub(super) fn new(address: &str, token_file: &Path) -> anyhow::Result<Self> {
+        let token = std::fs::read_to_string(token_file)
+            .with_context(|| format!("the admin token {} cannot be read", token_file.display()))?;
+        Ok(Self { address: address.to_owned(), token: token.trim_end().to_owned() })
+    }
+
+    /// What stands at this path.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.request(Method::GET, path).await
+    }
+
+    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+        let exchange = timeout(PATIENCE, self.exchange(method, path));
+        let answer = exchange.await.map_err(|_| anyhow::anyhow!("no answer within {PATIENCE:?}"));
+        let (status, body) =
+            answer.flatten().with_context(|| format!("the relay at {} does not answer", self.address))?;
+        if !status.is_success() {
+            match serde_json::from_slice::<Refused>(&body) {
+                Ok(Refused { error }) => bail!("{error}"),
+                Err(_) => bail!("the relay at {} answered {status}", self.address),
+            }
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{} is no relay of this version", self.address))
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let stream = TcpStream::connect(&self.address).await?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.address)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Empty::<Bytes>::new())
+            .context("the admin token has characters that no token has")?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            anyhow::Ok((status, body))
+        };
+        tokio::pin!(connection, answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => {
+                ended?;
+                answer.await
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `postroad-relay queue …`: the admin API for people, run where the relay runs (`kubectl exec POD -- postroad-relay queue list`).
+
+mod client;
+mod text;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::admin::{API, Message, MessageState, Page, Search};
+use crate::message::MessageId;
+use client::Client;
+
+/// The relay to ask, and what.
+#[derive(Debug, Args)]
+pub struct QueueArguments {
+    /// The relay's admin port.
+    #[arg(
+        long,
+        global = true,
+        env = "POSTROAD_ADMIN",
+        value_name = "HOST:PORT",
+        default_value = "localhost:9090"
+    )]
+    admin: String,
+    /// The file with the pool's admin token.
+    #[arg(
+        long,
+        global = true,
+        env = "POSTROAD_ADMIN_TOKEN_FILE",
+        value_name = "FILE",
+        default_value = "/etc/postroad/admin-token"
+    )]
+    token_file: PathBuf,
+    /// Print the API's JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Lists queued messages, oldest first.
+    List(ListArguments),
+    /// Shows one message.
+    Show {
+        /// The queue id.
+        id: MessageId,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ListArguments {
+    /// Only mail of this identity.
+    #[arg(long, value_name = "IDENTITY")]
+    tenant: Option<String>,
+    /// Only mail from this mailbox or domain; <> for notifications.
+    #[arg(long, value_name = "MAILBOX")]
+    sender: Option<String>,
+    /// Only mail with a queued recipient in this domain.
+    #[arg(long, value_name = "DOMAIN")]
+    recipient_domain: Option<String>,
+    /// Only mail that goes to this Upstream.
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    /// Only mail accepted at least so many seconds ago.
+    #[arg(long, value_name = "SECONDS")]
+    minimum_age_seconds: Option<u64>,
+    /// Only mail in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<MessageState>,
+    /// At most so many messages.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    limit: usize,
+    /// Only mail accepted after this message.
+    #[arg(long, value_name = "ID")]
+    after: Option<MessageId>,
+}
+
+/// Carries out what was asked and prints what came of it.
+///
+/// # Errors
+/// When the token cannot be read, the relay does not answer or refuses; the text says what to do. When `out` cannot be written.
+pub async fn run(arguments: QueueArguments, out: &mut impl Write) -> anyhow::Result<()> {
+    let client = Client::new(&arguments.admin, &arguments.token_file)?;
+    match arguments.order {
+        Order::List(list) => {
+            let page = search(&client, list).await?;
+            if arguments.json {
+                return print_json(out, &page);
+            }
+            text::page(out, &page)?;
+        }
+        Order::Show { id } => {
+            let message: Message = client.get(&format!("{API}/queue/{id}")).await?;
+            if arguments.json {
+                return print_json(out, &message);
+            }
+            text::message(out, &message)?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on until there are as many messages as asked for, or no more.
+async fn search(client: &Client, list: ListArguments) -> anyhow::Result<Page> {
+    let ListArguments {
+        tenant,
+        sender,
+        recipient_domain,
+        upstream,
+        minimum_age_seconds,
+        state,
+        limit,
+        after,
+    } = list;
+    let mut found = Page { messages: Vec::new(), next: after };
+    loop {
+        let rest = limit.saturating_sub(found.messages.len());
+        let search = Search {
+            tenant: tenant.clone(),
+            sender: sender.clone(),
+            recipient_domain: recipient_domain.clone(),
+            upstream: upstream.clone(),
+            minimum_age_seconds,
+            state,
+            limit: Some(rest),
+            after: found.next,
+        };
+        let query = serde_urlencoded::to_string(&search)?;
+        let page: Page = client.get(&format!("{API}/queue?{query}")).await?;
+        found.messages.extend(page.messages);
+        found.next = page.next;
+        if found.next.is_none() || found.messages.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    // Through `io::Error`, so that a closed pipe is known as such.
+    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}

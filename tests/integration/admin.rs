@@ -1,0 +1,133 @@
+//! The admin API over TCP and the command line that speaks to it.
+
+use postroad_tests::binaries;
+use postroad_tests::http;
+use postroad_tests::ports::free_port;
+use postroad_tests::processes::{Process, Program};
+use postroad_tests::relay_process::{RelayOptions, RelayProcess};
+use postroad_tests::smtp_client::{Security, SmtpClient};
+use postroad_tests::smtp_server::{Fault, SmtpServer, Stage};
+use serde_json::Value;
+
+use crate::{LIMIT, config};
+
+/// A relay whose upstream puts off `slow@…` and takes everything else.
+struct Setting {
+    upstream: SmtpServer,
+    relay: RelayProcess,
+    port: u16,
+}
+
+async fn setting() -> Setting {
+    let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    let port = free_port().unwrap();
+    let mut config = config(port, &upstream, "secret");
+    config.queue.minimum_backoff_seconds = 500;
+    config.queue.maximum_backoff_seconds = 500;
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    Setting { upstream, relay, port }
+}
+
+impl Setting {
+    /// Sends a message and returns its queue id.
+    async fn send(&self, from: &str, to: &[&str]) -> String {
+        let address = ([127, 0, 0, 1], self.port).into();
+        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
+        client.set_patience(LIMIT);
+        let reply = client.message(from, to, b"Subject: x\r\n\r\nsecret content\r\n").await.unwrap();
+        assert_eq!(reply.code, 250, "{reply:?}");
+        reply.text().rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// The queue ids that a search finds.
+    async fn find(&self, query: &str) -> Vec<String> {
+        let page = self.api("GET", &format!("/admin/v1/queue{query}"), 200).await;
+        let id = |message: &Value| message["id"].as_str().unwrap().to_owned();
+        page["messages"].as_array().unwrap().iter().map(id).collect()
+    }
+
+    async fn api(&self, method: &str, path: &str, status: u16) -> Value {
+        let response = self.relay.admin_api(method, path).await.unwrap();
+        assert_eq!(response.status, status, "{method} {path}: {}", response.body);
+        serde_json::from_str(&response.body).unwrap()
+    }
+
+    /// Waits until a message has had this many attempts.
+    async fn attempted(&self, id: &str, attempts: u64) -> Value {
+        let path = format!("/admin/v1/queue/{id}");
+        let begin = std::time::Instant::now();
+        loop {
+            let message = self.api("GET", &path, 200).await;
+            if message["attempts"] == attempts {
+                return message;
+            }
+            assert!(begin.elapsed() < LIMIT, "{message}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What `postroad-relay queue …` prints, and whether it succeeded.
+    async fn command(&self, arguments: &[&str]) -> (String, bool) {
+        let admin = self.relay.admin().to_string();
+        let token = self.relay.token_file().display().to_string();
+        let fixed = ["queue", "--admin", &admin, "--token-file", &token];
+        let program = Program {
+            name: "postroad-relay queue".to_owned(),
+            path: binaries::locate("postroad-relay").unwrap(),
+            arguments: fixed.iter().chain(arguments).map(ToString::to_string).collect(),
+            environment: Vec::new(),
+        };
+        let process = Process::start(program).await.unwrap();
+        let status = process.wait(LIMIT).await.unwrap();
+        (process.log().tail(1000), status.success())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_looks_at_the_queue_without_the_token() {
+    let setting = setting().await;
+    let admin = setting.relay.admin();
+    for token in [None, Some("token-of-the-test-0123456789abcdeF"), Some("")] {
+        for path in ["/admin/v1/queue", "/admin/v1/queue/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/admin/v1/nothing"] {
+            let response = http::request(admin, "GET", path, token).await.unwrap();
+            assert_eq!(response.status, 401, "{path}: {}", response.body);
+        }
+    }
+    assert_eq!(setting.find("").await, [""; 0]);
+    setting.api("GET", "/admin/v1/queue/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404).await;
+    setting.api("GET", "/admin/v1/queue?tennant=x", 400).await;
+    setting.api("GET", "/admin/v1/nothing", 404).await;
+
+    // Without a token the relay lets nobody in, not everybody.
+    std::fs::write(setting.relay.token_file(), "").unwrap();
+    assert_eq!(http::request(admin, "GET", "/admin/v1/queue", Some("")).await.unwrap().status, 503);
+    assert_eq!(setting.relay.get("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queued_mail_is_found_by_what_it_is() {
+    let setting = setting().await;
+    setting.upstream.inject(Fault::reply(Stage::Recipient, "451 4.2.1 greylisted"));
+    let first = setting.send("app@shop.example", &["slow@example.net"]).await;
+    let second = setting.send("app@bank.example", &["slow@example.org", "also@example.net"]).await;
+    for id in [&first, &second] {
+        setting.attempted(id, 1).await;
+    }
+
+    assert_eq!(setting.find("").await, [&first, &second].map(String::as_str));
+    assert_eq!(setting.find("?sender=bank.example").await, [second.as_str()]);
+    assert_eq!(setting.find("?recipientDomain=example.org&state=Waiting").await, [second.as_str()]);
+    assert_eq!(setting.find("?upstream=service&tenant=local&limit=1").await, [first.as_str()]);
+    assert_eq!(setting.find(&format!("?after={first}")).await, [second.as_str()]);
+    assert_eq!(setting.find("?minimumAgeSeconds=3600").await, [""; 0]);
+    let page = setting.api("GET", "/admin/v1/queue?limit=1", 200).await;
+    assert_eq!(page["next"].as_str(), Some(first.as_str()));
+
+    let (listed, success) = setting.command(&["list", "--sender", "shop.example"]).await;
+    assert!(success && listed.contains(&first) && !listed.contains(&second), "{listed}");
+    let (shown, success) = setting.command(&["show", &second]).await;
+    assert!(success && shown.contains("<slow@example.org> Queued service"), "{shown}");
+    assert!(!shown.contains("secret content"));
+    let (told, success) = setting.command(&["show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;
+    assert!(!success && told.contains("is not in the spool"), "{told}");
+}
