@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod dispatch;
 pub mod domain_pattern;
 pub mod dsn;
+pub mod handover;
 pub mod limits;
 pub mod listen;
 pub mod memory;

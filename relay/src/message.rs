@@ -248,8 +248,16 @@ pub struct DeliveryState {
     /// Whether the sender has been told that the message is late.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delay_reported: bool,
-    /// One entry per recipient of the envelope, in its order.
+    /// One entry per recipient of the envelope, in its order; none in a tombstone ([`Self::tombstone`]).
     pub recipients: Vec<RecipientState>,
+    /// The relay of the pool that is being given the message, by ordinal. Whether it has it is known only when it has said so:
+    /// until then nobody else may be given it, and it is not delivered here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handing_over_to: Option<u32>,
+    /// The relay of the pool that gave the message to this one, by ordinal. It may offer it again until it has confirmed that
+    /// its own is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_by: Option<u32>,
 }
 
 impl DeliveryState {
@@ -261,7 +269,22 @@ impl DeliveryState {
             due_at: now,
             delay_reported: false,
             recipients: vec![RecipientState::Queued; recipients],
+            handing_over_to: None,
+            handed_over_by: None,
         }
+    }
+
+    /// What remains of a message that is done with and that the relay `by` may offer again: it is known, and nothing of it is
+    /// to be delivered.
+    #[must_use]
+    pub fn tombstone(by: u32) -> Self {
+        Self { handed_over_by: Some(by), ..Self::new(0, Timestamp(0)) }
+    }
+
+    /// Whether this is a [`tombstone`](Self::tombstone).
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.recipients.is_empty()
     }
 
     /// The indices of the recipients still to be delivered.

@@ -71,6 +71,10 @@ pub struct Metrics {
     pub recipients_failed: Family<UpstreamLabel, Counter>,
     /// Recipients given up after the pool's expiry.
     pub recipients_expired: Counter,
+    /// Messages given to other relays of the pool.
+    pub messages_handed_over: Counter,
+    /// Messages taken from other relays of the pool.
+    pub messages_taken_over: Counter,
     /// Messages put aside because they could not be read.
     pub messages_quarantined: Counter,
     /// Messages in the spool.
@@ -140,6 +144,8 @@ impl Metrics {
             recipients_deferred: Family::default(),
             recipients_failed: Family::default(),
             recipients_expired: Counter::default(),
+            messages_handed_over: Counter::default(),
+            messages_taken_over: Counter::default(),
             messages_quarantined: Counter::default(),
             queue_messages: Gauge::default(),
             queue_oldest_seconds: Gauge::default(),
@@ -233,6 +239,16 @@ impl Metrics {
             "messages_quarantined",
             "Messages put aside because they could not be read",
             self.messages_quarantined.clone(),
+        );
+        r.register(
+            "messages_handed_over",
+            "Messages given to other relays of the pool",
+            self.messages_handed_over.clone(),
+        );
+        r.register(
+            "messages_taken_over",
+            "Messages taken from other relays of the pool",
+            self.messages_taken_over.clone(),
         );
         r.register("queue_messages", "Messages in the spool", self.queue_messages.clone());
         r.register_with_unit(

@@ -2,24 +2,28 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use postroad_crds::admin_token;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
-use crate::config::{self, Policy};
+use crate::config::{self, Policy, Role};
 use crate::dispatch::{self, Dispatch};
+use crate::handover::{Departure, Receiver, Sender, Tombstones};
 use crate::limits::ConnectionLimits;
 use crate::listen;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::spool::{self, Recovery, Spool};
-use crate::submission::{Context, Listeners};
+use crate::submission::{Accepted, Context, Listeners};
 use crate::telemetry;
 
 /// Accepted messages that may wait for dispatch to hear of them.
@@ -40,7 +44,8 @@ pub struct Arguments {
     pub memory_limit: Option<u64>,
 }
 
-/// Runs a relay until `stop` completes and the work that must not be cut is done.
+/// Runs a relay until `stop` completes and the work that must not be cut is done, or until its role changes in a way that takes a
+/// new start.
 ///
 /// # Errors
 /// When it cannot start: no usable configuration, spool or port. Each error is one sentence.
@@ -52,6 +57,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let admin_socket = listen::bind(arguments.admin)
         .await
         .with_context(|| format!("the admin port {} cannot be bound", arguments.admin))?;
+    let hand_over_socket = bind_hand_over(&policy).await?;
     let (spool, recovery) = open_spool(&arguments.data, &policy)?;
     let metrics = Arc::new(Metrics::new());
     let (phase, shutdown) = shutdown::channel();
@@ -59,7 +65,10 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_BACKLOG);
     let limits = ConnectionLimits::default();
     let sessions = TaskTracker::new();
+    let tombstones = Tombstones::default();
+    let role = policy.role(arguments.ordinal);
 
+    let (announce, announcing) = (accepted_in.downgrade(), accepted_in.clone());
     let mut listeners = Listeners::new(Context {
         policy: policies.clone(),
         spool: spool.clone(),
@@ -71,52 +80,202 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         verifier: Arc::default(),
         sessions: sessions.clone(),
     });
-    let bound = listeners.bind(&policy).await?;
-
-    let dispatching = tokio::spawn(dispatch::run(
-        Dispatch {
-            spool: spool.clone(),
-            policy: policies.clone(),
+    let bound = match role {
+        Role::Serving => Some(listeners.bind(&policy).await?),
+        Role::Finishing | Role::PassingOn => None,
+    };
+    if bound.is_none() {
+        phase.send_replace(Phase::Draining);
+    }
+    if let Some(socket) = hand_over_socket {
+        let receiver = Receiver {
             ordinal: arguments.ordinal,
-            data: arguments.data.clone(),
-            metrics: metrics.clone(),
+            spool: spool.clone(),
+            tombstones: tombstones.clone(),
+            policy: policies.clone(),
+            accepted: announce.clone(),
             shutdown: shutdown.clone(),
+            metrics: metrics.clone(),
+        };
+        tokio::spawn(receiver.serve(socket));
+    }
+    let departure = Departure::new(
+        &arguments.data,
+        Sender {
+            ordinal: arguments.ordinal,
+            spool: spool.clone(),
+            tombstones: tombstones.clone(),
+            policy: policies.clone(),
+            metrics: metrics.clone(),
         },
-        recovery.messages,
-        accepted,
-    ));
-    listeners.apply(&policy, bound);
+    );
+    let dispatching = match role {
+        Role::PassingOn => None,
+        Role::Serving | Role::Finishing => {
+            let ours = departure.resume(recovery.messages, announce).await?;
+            let dispatch = Dispatch {
+                spool: spool.clone(),
+                tombstones: tombstones.clone(),
+                policy: policies.clone(),
+                ordinal: arguments.ordinal,
+                data: arguments.data.clone(),
+                metrics: metrics.clone(),
+                shutdown: shutdown.clone(),
+            };
+            Some(tokio::spawn(dispatch::run(dispatch, ours, accepted)))
+        }
+    };
+    let listeners = bound.map(|bound| {
+        listeners.apply(&policy, bound);
+        listeners
+    });
     metrics.configurations_applied.inc();
     let admin = Admin {
         metrics: metrics.clone(),
         spool: spool.clone(),
+        tombstones,
         shutdown: shutdown.clone(),
         limits,
         policy: policies.clone(),
         token: arguments.config.with_file_name(admin_token::FILE_NAME),
     };
     let admin = tokio::spawn(admin::serve(admin_socket, admin));
-    tracing::info!(pool = policy.pool, ordinal = arguments.ordinal, "relay started");
-
+    tracing::info!(pool = policy.pool, ordinal = arguments.ordinal, ?role, "relay started");
     let reloading =
         tokio::spawn(reload(arguments.config, changes, listeners, policy_in_force, metrics, shutdown));
-    stop.await;
-    let policy = policies.borrow().clone();
-    let stopping = async {
-        leave(&phase, &policy).await;
-        // Ends with its listeners, and with them the last sender of accepted messages that is not a session's.
-        let _ = reloading.await;
-        sessions.close();
-        sessions.wait().await;
-        let _ = dispatching.await;
-        spool.close().await;
+
+    let relay = Relay {
+        ordinal: arguments.ordinal,
+        policies,
+        phase,
+        sessions,
+        announcing: Some(announcing),
+        dispatching,
+        spool,
+        departure,
     };
-    match timeout(policy.grace_period, stopping).await {
-        Ok(()) => tracing::info!("relay stopped"),
-        Err(_) => tracing::warn!("grace period over; what was under way is tried again after the next start"),
-    }
+    relay.run(role, stop).await;
+    reloading.abort();
     admin.abort();
     Ok(())
+}
+
+async fn bind_hand_over(policy: &Policy) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = policy.hand_over.as_ref().map(|hand_over| hand_over.address) else { return Ok(None) };
+    let socket = listen::bind(address).await;
+    Ok(Some(socket.with_context(|| format!("the hand-over port {address} cannot be bound"))?))
+}
+
+/// A relay that has started.
+struct Relay {
+    ordinal: u32,
+    policies: watch::Receiver<Arc<Policy>>,
+    phase: watch::Sender<Phase>,
+    sessions: TaskTracker,
+    /// Lets dispatch hear of messages that come by hand-over, until it is to end.
+    announcing: Option<mpsc::Sender<Accepted>>,
+    /// Until dispatch has ended.
+    dispatching: Option<JoinHandle<()>>,
+    spool: Spool,
+    departure: Departure,
+}
+
+impl Relay {
+    /// Plays its role until `stop` completes or another role takes a new start.
+    async fn run(mut self, role: Role, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        if role == Role::Serving {
+            let next = tokio::select! {
+                () = &mut stop => None,
+                next = next_role(&mut self.policies, self.ordinal, role) => Some(next),
+            };
+            match next {
+                None => return self.stop().await,
+                Some(next) => {
+                    tracing::info!(role = ?next, "this relay is to leave");
+                    self.close().await;
+                    return self.leave(next, stop).await;
+                }
+            }
+        }
+        self.leave(role, stop).await;
+    }
+
+    /// Leaves for good. Ends by `stop`, which the operator brings about once nothing is left here.
+    async fn leave(mut self, role: Role, mut stop: Pin<&mut impl Future<Output = ()>>) {
+        if role == Role::PassingOn {
+            self.phase.send_replace(Phase::Stopping);
+            self.sessions.close();
+            self.sessions.wait().await;
+            self.dispatched().await;
+        }
+        let passing_on = async {
+            if role == Role::PassingOn {
+                self.departure.pass_on().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut policies = self.policies.clone();
+        tokio::select! {
+            () = &mut stop => {}
+            next = next_role(&mut policies, self.ordinal, role) => {
+                tracing::info!(role = ?next, "the relay starts anew for another role");
+            }
+            () = passing_on => {}
+        }
+        self.stop().await;
+    }
+
+    /// Lets what must not be cut come to its end, within the grace period.
+    async fn stop(mut self) {
+        let policy = self.policies.borrow().clone();
+        let ephemeral = policy.hand_over.as_ref().is_some_and(|hand_over| hand_over.ephemeral);
+        let stopping = async {
+            self.close().await;
+            self.phase.send_replace(Phase::Stopping);
+            self.sessions.close();
+            self.sessions.wait().await;
+            self.dispatched().await;
+            if ephemeral {
+                self.departure.pass_on().await;
+            }
+            self.spool.close().await;
+        };
+        match timeout(policy.grace_period, stopping).await {
+            Ok(()) => tracing::info!("relay stopped"),
+            Err(_) => {
+                tracing::warn!("grace period over; what was under way is tried again after the next start")
+            }
+        }
+    }
+
+    async fn dispatched(&mut self) {
+        self.announcing = None;
+        if let Some(dispatching) = self.dispatching.take() {
+            let _ = dispatching.await;
+        }
+    }
+
+    /// Not ready at once; still accepting while clients learn of it; then nothing new.
+    async fn close(&self) {
+        if *self.phase.borrow() >= Phase::Draining {
+            return;
+        }
+        let accept_after_stop = self.policies.borrow().accept_after_stop;
+        tracing::info!(accept_seconds = accept_after_stop.as_secs(), "stopping");
+        self.phase.send_replace(Phase::Leaving);
+        sleep(accept_after_stop).await;
+        self.phase.send_replace(Phase::Draining);
+    }
+}
+
+/// Waits for another role than `role`.
+async fn next_role(policies: &mut watch::Receiver<Arc<Policy>>, ordinal: u32, role: Role) -> Role {
+    match policies.wait_for(|policy| policy.role(ordinal) != role).await {
+        Ok(policy) => policy.role(ordinal),
+        // No configuration is read any more: the process is ending.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn open_spool(data: &Path, policy: &Policy) -> anyhow::Result<(Spool, Recovery)> {
@@ -135,19 +294,12 @@ fn open_spool(data: &Path, policy: &Policy) -> anyhow::Result<(Spool, Recovery)>
     Ok((spool, recovery))
 }
 
-/// Not ready at once; still accepting while clients learn of it; then nothing new.
-async fn leave(phase: &watch::Sender<Phase>, policy: &Policy) {
-    tracing::info!(accept_seconds = policy.accept_after_stop.as_secs(), "stopping");
-    phase.send_replace(Phase::Leaving);
-    sleep(policy.accept_after_stop).await;
-    phase.send_replace(Phase::Stopping);
-}
-
-/// Puts every usable configuration in force and keeps the last one when another cannot be used (P6).
+/// Puts every usable configuration in force and keeps the last one when another cannot be used (P6). The ports are closed when
+/// nothing more is accepted; what is delivered then still follows the configuration.
 async fn reload(
     path: PathBuf,
     mut changes: mpsc::Receiver<()>,
-    mut listeners: Listeners,
+    mut listeners: Option<Listeners>,
     policy_in_force: watch::Sender<Arc<Policy>>,
     metrics: Arc<Metrics>,
     mut shutdown: Shutdown,
@@ -155,9 +307,14 @@ async fn reload(
     loop {
         tokio::select! {
             Some(()) = changes.recv() => {}
-            () = shutdown.reached(Phase::Stopping) => return,
+            () = shutdown.reached(Phase::Draining), if listeners.is_some() => {
+                // With them goes the last sender of accepted messages that is not a session's.
+                listeners = None;
+                continue;
+            }
+            else => return,
         }
-        match put_in_force(&path, &mut listeners, &policy_in_force).await {
+        match put_in_force(&path, listeners.as_mut(), &policy_in_force).await {
             Ok(()) => {
                 metrics.configurations_applied.inc();
                 tracing::info!("configuration changed");
@@ -175,10 +332,14 @@ async fn reload(
 
 async fn put_in_force(
     path: &Path,
-    listeners: &mut Listeners,
+    listeners: Option<&mut Listeners>,
     policy_in_force: &watch::Sender<Arc<Policy>>,
 ) -> anyhow::Result<()> {
     let policy = Arc::new(config::load(path)?);
+    let Some(listeners) = listeners else {
+        policy_in_force.send_replace(policy);
+        return Ok(());
+    };
     let bound = listeners.bind(&policy).await?;
     policy_in_force.send_replace(policy.clone());
     listeners.apply(&policy, bound);

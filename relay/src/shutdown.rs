@@ -9,7 +9,9 @@ pub enum Phase {
     Serving,
     /// Not ready any more, yet still accepting, because clients learn late that the endpoint is gone.
     Leaving,
-    /// Accepting nothing new; running mail transactions and deliveries end.
+    /// Accepting nothing new; running mail transactions end; delivering.
+    Draining,
+    /// Running deliveries end.
     Stopping,
 }
 

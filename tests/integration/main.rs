@@ -5,6 +5,7 @@ mod admin;
 mod chart;
 mod conservation;
 mod failures;
+mod hand_over;
 mod local;
 mod operator;
 mod postfix;

@@ -5,6 +5,7 @@
 //! ```text
 //! apps            smtp_client (raw), load (many raw clients), lettre_client (an independent library)
 //! the relay       relay_process (the built binary, its configuration mounted as the kubelet mounts it)
+//!                 relay_pool (several of them, as the operator would configure them)
 //! the upstream    smtp_server (an independent SMTP server with scripted faults and a ledger of what it received)
 //! the cluster     control_plane (etcd, kube-apiserver, kube-controller-manager; kubectl and helm), cluster (nodes and pods too)
 //! the judge       conservation (what was lost, what came twice, whether content is intact)
@@ -26,6 +27,7 @@ pub mod ports;
 pub mod postfix;
 pub mod processes;
 pub mod prometheus;
+pub mod relay_pool;
 pub mod relay_process;
 pub mod scratch;
 pub mod smtp_client;

@@ -231,9 +231,18 @@ impl RelayProcess {
     /// # Errors
     /// As [`Self::start`].
     pub async fn restart(&mut self) -> Result<(), RelayProcessError> {
+        self.relaunch().await?;
+        self.wait_ready().await
+    }
+
+    /// The same without waiting: for relays that never are ready, because they are to leave.
+    ///
+    /// # Errors
+    /// [`RelayProcessError::TimedOut`] or [`RelayProcessError::Process`].
+    pub async fn relaunch(&mut self) -> Result<(), RelayProcessError> {
         self.sigkill().await?;
         self.process = Process::start(self.program.clone()).await?;
-        self.wait_ready().await
+        Ok(())
     }
 
     /// Asks the admin port.

@@ -7,6 +7,7 @@
 
 mod damage;
 mod disk;
+mod hand_over;
 mod judge;
 mod kills;
 mod medium;

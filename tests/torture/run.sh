@@ -9,8 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 say() { echo "torture: $*" >&2; }
 case ${1-} in
-  short) kills=20 cuts=6 flips=10 ;;
-  long) kills=1000 cuts=100 flips=50 ;;
+  short) kills=20 cuts=6 flips=10 handed=1000 handed_kills=10 ;;
+  long) kills=1000 cuts=100 flips=50 handed=10000 handed_kills=60 ;;
   *) say "usage: run.sh short|long"; exit 2 ;;
 esac
 root=()
@@ -31,5 +31,6 @@ mkdir -p "${results%/*}"
 rm -f "$results"
 "${root[@]}" unshare --mount --propagation private env "PATH=$PATH:/usr/sbin:/sbin" POSTROAD_TORTURE_NAMESPACE=1 \
   POSTROAD_TORTURE_KILLS=$kills POSTROAD_TORTURE_CUTS=$cuts POSTROAD_TORTURE_FLIPS=$flips \
+  POSTROAD_TORTURE_HAND_OVER=$handed POSTROAD_TORTURE_HAND_OVER_KILLS=$handed_kills \
   POSTROAD_TORTURE_RESULTS="$results" "$suite" --include-ignored --test-threads 1
 say "done; the figures are in ${results#"$PWD"/}"

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::client::Identity;
+use super::hand_over::HandOver;
 use super::limits::{Headers, Limits};
 use super::listener::{Certificate, Listener};
 use super::queue::{Queue, Shutdown};
@@ -49,6 +50,9 @@ pub struct RelayConfig {
     pub headers: Headers,
     /// How a relay stops.
     pub shutdown: Shutdown,
+    /// How mail is passed on between relays. Without it a relay keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_over: Option<HandOver>,
 }
 
 /// The namespace and name of a Kubernetes object. Displayed as `namespace/name`.

@@ -10,6 +10,7 @@
 mod budget;
 mod client;
 mod document;
+mod hand_over;
 mod limits;
 mod listener;
 mod queue;
@@ -20,6 +21,7 @@ mod upstream;
 pub use budget::{Connections, Rate, RateUnit, share};
 pub use client::{Identity, IdentityKind};
 pub use document::{FILE_NAME, ObjectName, RelayConfig, RelayConfigError, VERSION};
+pub use hand_over::{HAND_OVER_NAME, HAND_OVER_PROTOCOL, HandOver, REMAINING_PROTOCOL, Remaining};
 pub use limits::{Headers, Limits};
 pub use listener::{Authentication, BareNewline, Certificate, Listener, ListenerTls};
 pub use queue::{Queue, Shutdown};

@@ -31,7 +31,7 @@ fn unwritable(reason: &str) -> String {
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     let reason = match (admin.shutdown.phase(), &*admin.spool.health().borrow()) {
         (Phase::Serving, Health::Healthy) => return (StatusCode::OK, "ok\n".to_owned()),
-        (Phase::Leaving | Phase::Stopping, _) => "stopping".to_owned(),
+        (Phase::Leaving | Phase::Draining | Phase::Stopping, _) => "stopping".to_owned(),
         (_, Health::Full) => "the spool is full".to_owned(),
         (_, Health::Unhealthy(reason)) => unwritable(reason),
     };
@@ -41,9 +41,10 @@ pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 /// The metrics, with what is measured at this moment.
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let usage = admin.spool.usage();
+    let queued = usage.messages.saturating_sub(admin.tombstones.count());
     let metrics = &admin.metrics;
     metrics.connections_open.set(i64::try_from(admin.limits.open()).unwrap_or(i64::MAX));
-    metrics.queue_messages.set(i64::try_from(usage.messages).unwrap_or(i64::MAX));
+    metrics.queue_messages.set(i64::try_from(queued).unwrap_or(i64::MAX));
     let oldest = Timestamp(metrics.oldest_accepted_at.load(Ordering::Relaxed));
     let age = if oldest.0 == 0 { 0 } else { Timestamp::from(SystemTime::now()).since(oldest).as_secs() };
     metrics.queue_oldest_seconds.set(i64::try_from(age).unwrap_or(i64::MAX));

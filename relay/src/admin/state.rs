@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::Policy;
+use crate::handover::Tombstones;
 use crate::limits::ConnectionLimits;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
@@ -18,6 +19,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The spool.
     pub spool: Spool,
+    /// What in it is no message any more.
+    pub tombstones: Tombstones,
     /// How far the relay is on its way to stopping.
     pub shutdown: Shutdown,
     /// Connections open now.

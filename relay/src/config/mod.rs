@@ -7,8 +7,9 @@ mod policy;
 mod watch;
 
 pub use policy::{
-    Authentication, Certificate, CompiledRoute, Destination, Identity, Limits, Listener, ListenerTls, Policy,
-    PolicyError, Recognition, SmarthostPolicy, UpstreamPolicy, UpstreamPort, UpstreamTls,
+    Authentication, Certificate, CompiledRoute, Destination, HandOverPolicy, Identity, Limits, Listener,
+    ListenerTls, Policy, PolicyError, Recognition, Role, SmarthostPolicy, UpstreamPolicy, UpstreamPort,
+    UpstreamTls,
 };
 pub use watch::watch;
 

@@ -17,6 +17,7 @@ use super::plan::{self, Planned, Request};
 use super::settle::{self, Settled, Unsettled};
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{self, Job, PortMemory, Report, Session, SessionId};
+use crate::handover::Tombstones;
 use crate::message::MessageId;
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown};
@@ -35,6 +36,8 @@ const EXPIRY_CHECK: Duration = Duration::from_secs(30);
 pub struct Dispatch {
     /// Where messages are.
     pub spool: Spool,
+    /// What is left of those that other relays gave to this one.
+    pub tombstones: Tombstones,
     /// The policy in force.
     pub policy: watch::Receiver<Arc<Policy>>,
     /// This relay's number in its pool, for its share of connections and rates.
@@ -214,10 +217,12 @@ impl Driver {
 
     fn settle(&self, unsettled: Unsettled) {
         let id = unsettled.id;
-        let (spool, policy) = (self.dispatch.spool.clone(), self.core.policy().clone());
+        let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());
+        let policy = self.core.policy().clone();
         let done = self.settled.clone();
         self.tasks.spawn(async move {
-            let result = settle::settle(&spool, &policy, unsettled).await.map_err(|error| (id, error));
+            let settled = settle::settle(&spool, &tombstones, &policy, unsettled).await;
+            let result = settled.map_err(|error| (id, error));
             let _ = done.send(result).await;
         });
     }

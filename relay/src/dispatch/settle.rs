@@ -11,6 +11,7 @@ use super::settlement::{self, Decision, Rules};
 use crate::config::Policy;
 use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
+use crate::handover::Tombstones;
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
 use crate::spool::{Fates, Settlement, Spool, SpoolError};
 use crate::submission::Accepted;
@@ -49,6 +50,7 @@ pub(super) struct Settled {
 /// When the message cannot be read or the spool takes no change; nothing has changed then.
 pub(super) async fn settle(
     spool: &Spool,
+    tombstones: &Tombstones,
     policy: &Policy,
     unsettled: Unsettled,
 ) -> Result<Settled, SpoolError> {
@@ -60,13 +62,15 @@ pub(super) async fn settle(
         now: Timestamp::from(now),
         jitter: rand::random(),
     };
+    let handed_over_by = stored.state.handed_over_by;
     let decision =
         settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
     let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
     let Decision { state, ended, .. } = decision;
     let due_at = state.as_ref().map(|state| state.due_at);
-    spool.settle(Settlement { id: unsettled.id, state, fates: ended, accept }).await?;
+    let settlement = Settlement { id: unsettled.id, state, fates: ended, accept };
+    tombstones.settle(spool, handed_over_by, settlement).await?;
     let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
     Ok(Settled { id: unsettled.id, last: unsettled.last, due_at, notification: accepted, ended })
 }

@@ -166,6 +166,12 @@ impl Spool {
         reader::load(&self.handle.shared, id).await
     }
 
+    /// Whether a message of this id is kept.
+    #[must_use]
+    pub fn contains(&self, id: MessageId) -> bool {
+        self.handle.shared.index().contains(id)
+    }
+
     /// The content of a message, to be read in chunks.
     ///
     /// *Errors*: `Unknown`.

@@ -159,7 +159,7 @@ async fn accept(socket: TcpListener, settings: watch::Receiver<Listener>, contex
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            () = shutdown.reached(Phase::Stopping) => return,
+            () = shutdown.reached(Phase::Draining) => return,
         };
         match accepted {
             Ok((stream, peer)) => {

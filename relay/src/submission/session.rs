@@ -184,7 +184,7 @@ impl Connection {
                 }
                 Next::Read => {}
             }
-            let stopping = shutdown.phase() == Phase::Stopping;
+            let stopping = shutdown.phase() >= Phase::Draining;
             let deadline = self.next_deadline();
             tokio::select! {
                 read = timeout_at(deadline, stream.receive()) => match read {
@@ -194,7 +194,7 @@ impl Connection {
                         octets => self.session.receive_buffer(octets),
                     },
                 },
-                () = shutdown.reached(Phase::Stopping), if !stopping => self.session.shut_down(),
+                () = shutdown.reached(Phase::Draining), if !stopping => self.session.shut_down(),
             }
         }
     }

@@ -46,6 +46,7 @@ pub fn relay_config(
         limits: pool.limits.clone(),
         headers: pool.headers.clone(),
         shutdown: pool.shutdown.clone(),
+        hand_over: None,
     }
 }
 

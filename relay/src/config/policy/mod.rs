@@ -5,6 +5,7 @@
 
 mod client;
 mod fault;
+mod hand_over;
 mod limits;
 mod listener;
 mod route;
@@ -13,6 +14,7 @@ mod upstream;
 
 pub use client::{Identity, Recognition};
 pub use fault::PolicyError;
+pub use hand_over::{HandOverPolicy, Role};
 pub use limits::Limits;
 pub use listener::{Certificate, Listener};
 pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
@@ -68,9 +70,17 @@ pub struct Policy {
     pub accept_after_stop: Duration,
     /// From the request to stop: when the process ends in any case.
     pub grace_period: Duration,
+    /// How mail is passed on between relays; `None` where each keeps what it has.
+    pub hand_over: Option<Arc<HandOverPolicy>>,
 }
 
 impl Policy {
+    /// What the relay of this ordinal is to do.
+    #[must_use]
+    pub fn role(&self, ordinal: u32) -> Role {
+        self.hand_over.as_ref().map_or(Role::Serving, |hand_over| hand_over.role(ordinal))
+    }
+
     /// Compiles a rendered configuration.
     ///
     /// # Errors
@@ -116,6 +126,7 @@ impl Policy {
             removed_fields: removed_fields(&config.headers),
             accept_after_stop: seconds(config.shutdown.accept_seconds),
             grace_period: seconds(config.shutdown.grace_period_seconds),
+            hand_over: config.hand_over.as_ref().map(hand_over::hand_over).transpose()?.map(Arc::new),
         })
     }
 }

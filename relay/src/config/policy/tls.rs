@@ -1,4 +1,4 @@
-//! TLS from PEM, for listeners and towards upstreams.
+//! TLS from PEM, for listeners, towards upstreams and between the relays of a pool.
 
 use std::sync::Arc;
 
@@ -7,6 +7,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::fault::{PolicyError, invalid};
@@ -17,13 +19,20 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(default_provider())
 }
 
-pub(super) fn server_tls(certificate: &rendered::Certificate) -> Result<Certificate, PolicyError> {
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(place: &str, certificate: &rendered::Certificate) -> Result<Identity, PolicyError> {
     let chain = CertificateDer::pem_slice_iter(certificate.certificate_chain_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| invalid("certificate", "the chain is not PEM"))?;
+        .map_err(|_| invalid(place, "the chain is not PEM"))?;
     // The PEM parser's error may quote what it read, which here is a private key.
     let key = PrivateKeyDer::from_pem_slice(certificate.private_key_pem.0.as_bytes())
-        .map_err(|_| invalid("certificate", "the private key is not PEM"))?;
+        .map_err(|_| invalid(place, "the private key is not PEM"))?;
+    Ok((chain, key))
+}
+
+pub(super) fn server_tls(certificate: &rendered::Certificate) -> Result<Certificate, PolicyError> {
+    let (chain, key) = identity("certificate", certificate)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid("certificate", error))?
@@ -33,24 +42,61 @@ pub(super) fn server_tls(certificate: &rendered::Certificate) -> Result<Certific
     Ok(Certificate(Arc::new(config)))
 }
 
+/// A server that takes clients only with a certificate of `authority`.
+pub(super) fn mutual_server_tls(
+    place: &str,
+    authority: &str,
+    certificate: &rendered::Certificate,
+) -> Result<ServerConfig, PolicyError> {
+    let (chain, key) = identity(place, certificate)?;
+    let roots = Arc::new(roots(place, authority)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|error| invalid(place, error))?;
+    ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| invalid(place, error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| invalid(place, error))
+}
+
+/// A client that shows a certificate and believes only those of `authority`.
+pub(super) fn mutual_client_tls(
+    place: &str,
+    authority: &str,
+    certificate: &rendered::Certificate,
+) -> Result<ClientConfig, PolicyError> {
+    let (chain, key) = identity(place, certificate)?;
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| invalid(place, error))?
+        .with_root_certificates(roots(place, authority)?)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| invalid(place, error))
+}
+
 pub(super) fn client_tls(place: &str, ca_bundle: Option<&str>) -> Result<Arc<ClientConfig>, PolicyError> {
-    let mut roots = RootCertStore::empty();
-    match ca_bundle {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(bundle) => {
-            for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
-                let certificate = certificate.map_err(|_| invalid(place, "the CA bundle is not PEM"))?;
-                roots.add(certificate).map_err(|error| invalid(place, format!("the CA bundle: {error}")))?;
-            }
-            if roots.is_empty() {
-                return Err(invalid(place, "the CA bundle holds no certificate"));
-            }
-        }
-    }
+    let roots = match ca_bundle {
+        None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+        Some(bundle) => roots(place, bundle)?,
+    };
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(place, error))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+fn roots(place: &str, bundle: &str) -> Result<RootCertStore, PolicyError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        let certificate = certificate.map_err(|_| invalid(place, "the CA bundle is not PEM"))?;
+        roots.add(certificate).map_err(|error| invalid(place, format!("the CA bundle: {error}")))?;
+    }
+    if roots.is_empty() {
+        return Err(invalid(place, "the CA bundle holds no certificate"));
+    }
+    Ok(roots)
 }

@@ -1,0 +1,106 @@
+//! Relays as processes that leave their pool: told so by their configuration, told to stay after all, or stopped with storage
+//! that goes with them. Kills are tests/torture's.
+
+use std::time::Duration;
+
+use postroad_tests::conservation::account;
+use postroad_tests::load::{Load, Sent};
+use postroad_tests::prometheus::Metrics;
+use postroad_tests::relay_pool::Pool;
+use postroad_tests::relay_process::{RelayOptions, RelayProcess};
+use postroad_tests::smtp_client::SmtpClient;
+use postroad_tests::smtp_server::SmtpServer;
+
+use crate::LIMIT;
+
+/// Few enough to be sent in a moment, more than are given at once.
+const MESSAGES: usize = 100;
+
+async fn start(pool: &Pool, ordinal: u32) -> RelayProcess {
+    let options = RelayOptions { ordinal, ..RelayOptions::default() };
+    RelayProcess::start(&pool.config(ordinal, []), options).await.unwrap()
+}
+
+/// A pool in front of an upstream that is down, one of its relays full of mail.
+async fn pool(relays: u32, full: u32) -> (Pool, SmtpServer, Vec<RelayProcess>, Sent) {
+    let mut upstream = SmtpServer::plain().await.unwrap();
+    upstream.stop().await;
+    let pool = Pool::new(relays, upstream.port()).unwrap();
+    let mut processes = Vec::new();
+    for ordinal in 0..relays {
+        processes.push(start(&pool, ordinal).await);
+    }
+    let mut load = Load::to_address(pool.smtp(full));
+    load.messages_per_client = MESSAGES / load.clients;
+    let sent = load.start().finish().await;
+    assert_eq!(sent.acknowledged.len(), MESSAGES);
+    (pool, upstream, processes, sent)
+}
+
+fn holds(messages: usize) -> impl Fn(&Metrics) -> bool {
+    move |metrics| metrics.value("postroad_relay_queue_messages") == Some(messages as f64)
+}
+
+async fn arrived_once(upstream: &SmtpServer, sent: &Sent) {
+    upstream.wait_for(MESSAGES, LIMIT).await.unwrap();
+    let account = account(&sent.acknowledged, upstream.ledger(|ledger| ledger.tokens()));
+    assert!(account.balanced(), "{account:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_leave_accepts_nothing_more_and_gives_all_to_one_that_stays() {
+    let (pool, mut upstream, relays, sent) = pool(2, 1).await;
+    for (ordinal, relay) in (0..).zip(&relays) {
+        relay.rewrite_config(&pool.config(ordinal, [1])).unwrap();
+    }
+    relays[1].wait_for_metrics("nothing left", LIMIT, holds(0)).await.unwrap();
+    relays[0].wait_for_metrics("everything", LIMIT, holds(MESSAGES)).await.unwrap();
+    relays[1].wait_for_readiness(false, LIMIT).await.unwrap();
+    SmtpClient::connect(pool.smtp(1)).await.err().expect("its port is closed");
+    upstream.restart().await.unwrap();
+    arrived_once(&upstream, &sent).await;
+    assert!(relays[1].get("/healthz").await.unwrap().status == 200, "it waits for its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_all_leave_finish_what_they_hold() {
+    let (pool, mut upstream, mut relays, sent) = pool(1, 0).await;
+    relays[0].rewrite_config(&pool.config(0, [0])).unwrap();
+    relays[0].wait_for_readiness(false, LIMIT).await.unwrap();
+    // A death in between changes nothing.
+    relays[0].relaunch().await.unwrap();
+    upstream.restart().await.unwrap();
+    arrived_once(&upstream, &sent).await;
+    relays[0].wait_for_metrics("nothing left", LIMIT, holds(0)).await.unwrap();
+    SmtpClient::connect(pool.smtp(0)).await.err().expect("its port is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_stay_after_all_delivers_what_it_still_holds() {
+    let (pool, mut upstream, mut relays, sent) = pool(2, 1).await;
+    relays[0].sigkill().await.unwrap();
+    relays[1].rewrite_config(&pool.config(1, [1])).unwrap();
+    relays[1].log().wait_for("a try", LIMIT, |line| line.contains("could not be handed over")).await.unwrap();
+    relays[1].rewrite_config(&pool.config(1, [])).unwrap();
+    // It ends, and its container is started anew.
+    assert!(relays[1].wait(LIMIT).await.unwrap().success());
+    relays[1].restart().await.unwrap();
+    upstream.restart().await.unwrap();
+    arrived_once(&upstream, &sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_storage_goes_with_it_gives_its_mail_away_when_it_is_stopped() {
+    let (pool, mut upstream, relays, sent) = pool(2, 1).await;
+    let mut config = pool.config(1, []);
+    config.hand_over.as_mut().unwrap().ephemeral = true;
+    relays[1].rewrite_config(&config).unwrap();
+    let applied =
+        |metrics: &Metrics| metrics.value("postroad_relay_configurations_applied_total") == Some(2.0);
+    relays[1].wait_for_metrics("the configuration", LIMIT, applied).await.unwrap();
+    relays[1].sigterm();
+    assert!(relays[1].wait(Duration::from_secs(10)).await.unwrap().success());
+    relays[0].wait_for_metrics("everything", LIMIT, holds(MESSAGES)).await.unwrap();
+    upstream.restart().await.unwrap();
+    arrived_once(&upstream, &sent).await;
+}
