@@ -54,6 +54,7 @@ ethtool                      # kubelet
 git                          # the commit in the image labels
 iproute2                     # the test cluster's segment
 iptables                     # kubelet, port mappings
+libfaketime                  # the torture suite moves the relay's clock with it
 libnet-ssleay-perl           # swaks speaks TLS with it
 libsasl2-modules             # AUTH for Postfix, as client and as upstream
 msmtp                        # a client of tests/clients

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 #![allow(clippy::print_stderr, reason = "the verdicts are what a run is for")]
 
+mod clock;
 mod damage;
 mod disk;
 mod hand_over;

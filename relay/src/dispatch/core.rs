@@ -38,6 +38,8 @@ pub(super) struct Core {
     planning: usize,
     settling: usize,
     stopping: bool,
+    /// When it was last asked or told anything, to notice a wall clock that steps back.
+    last: Now,
     /// Decided and not yet given out.
     actions: VecDeque<Action>,
 }
@@ -47,8 +49,11 @@ impl Core {
     /// any other.
     pub(super) fn new(policy: Arc<Policy>, ordinal: u32, recovered: Vec<Recovered>, now: Now) -> Self {
         let mut queue = Queue::new();
+        // A due time beyond any delay was computed by a clock that was ahead.
+        let latest = now.wall.after(policy.retry.longest());
         for message in recovered {
-            queue.insert(message.id, message.due_at, message.identity.as_deref().unwrap_or_default());
+            let due_at = message.due_at.min(latest);
+            queue.insert(message.id, due_at, message.identity.as_deref().unwrap_or_default());
         }
         Self {
             policy,
@@ -59,12 +64,14 @@ impl Core {
             planning: 0,
             settling: 0,
             stopping: false,
+            last: now,
             actions: VecDeque::new(),
         }
     }
 
     /// Takes note of what has happened.
     pub(super) fn handle(&mut self, event: Event, now: Now) {
+        self.watch_clock(now);
         match event {
             Event::Accepted(message) => self.accept(&message),
             Event::Planned(planned) => self.planned(planned, now),
@@ -85,6 +92,7 @@ impl Core {
     /// The next thing to do; `None` when there is nothing before the next event or [`wake_after`](Self::wake_after). To be asked
     /// until then.
     pub(super) fn next_action(&mut self, now: Now) -> Option<Action> {
+        self.watch_clock(now);
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
@@ -149,6 +157,15 @@ impl Core {
     /// What is to be recorded of each budget when nothing more is spent.
     pub(super) fn last_records(&self) -> Vec<(Arc<str>, Saved)> {
         self.lanes.iter().filter_map(|(name, lane)| Some((name.clone(), lane.last_record()?))).collect()
+    }
+
+    /// Due times are written by the wall clock; one that steps back must not make mail wait for it to come round again.
+    fn watch_clock(&mut self, now: Now) {
+        let back = now.stepped_back(std::mem::replace(&mut self.last, now));
+        if !back.is_zero() {
+            self.queue.hasten(back);
+            self.tell(News::SteppedBack(back));
+        }
     }
 
     fn tell(&mut self, news: News) {
@@ -336,8 +353,8 @@ impl Core {
             self.tell(News::Expired(expired));
         }
         if settled.last {
-            match settled.due_at {
-                Some(due_at) => self.queue.reschedule(settled.id, due_at),
+            match settled.wait {
+                Some(wait) => self.queue.reschedule(settled.id, now.wall.after(wait)),
                 None => self.queue.settle(settled.id),
             };
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::news::News;
 use super::plan::{Planned, Request};
@@ -14,6 +14,9 @@ use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::spool::SpoolError;
 use crate::submission::Accepted;
+
+/// Less is how a time service adjusts a clock.
+const STEP: Duration = Duration::from_secs(1);
 
 /// One moment, on the clock that never steps (waits, rates) and on that of the world (due times, expiry).
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,14 @@ impl Now {
     /// Reads both clocks.
     pub(super) fn read() -> Self {
         Self { monotonic: Instant::now(), wall: SystemTime::now().into() }
+    }
+
+    /// How far the wall clock has stepped back since `earlier`; zero when it has gone on, gone ahead or been corrected by less
+    /// than [`STEP`].
+    pub(super) fn stepped_back(self, earlier: Self) -> Duration {
+        let elapsed = self.monotonic.saturating_duration_since(earlier.monotonic);
+        let behind = earlier.wall.after(elapsed).since(self.wall);
+        if behind < STEP { Duration::ZERO } else { behind }
     }
 }
 
@@ -82,4 +93,20 @@ pub(super) enum Action {
     Quarantine(MessageId, String),
     /// Log and count it.
     Tell(News),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_step_back_of_the_wall_clock_is_one() {
+        let start = Now { monotonic: Instant::now(), wall: Timestamp(1_000_000) };
+        let later =
+            |wall| Now { monotonic: start.monotonic + Duration::from_secs(10), wall: Timestamp(wall) };
+        for wall in [1_009_100, 1_010_000, 9_000_000] {
+            assert_eq!(later(wall).stepped_back(start), Duration::ZERO, "{wall}");
+        }
+        assert_eq!(later(950_000).stepped_back(start), Duration::from_secs(60));
+    }
 }

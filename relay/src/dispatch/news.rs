@@ -1,6 +1,7 @@
 //! What dispatch has decided or learnt that people and metrics are told of.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::delivery::{Fate, Hold, SessionId};
 use crate::message::MessageId;
@@ -29,6 +30,8 @@ pub(super) enum News {
     Expired(u64),
     /// The sender of `about` is told by a notification, which is a message of its own.
     Notified { id: MessageId, about: MessageId },
+    /// The wall clock has stepped back, so that what waits has been made due so much earlier.
+    SteppedBack(Duration),
     /// A settlement could not be stored.
     Unrecorded { id: MessageId, error: SpoolError },
     /// A message could not be read, and this is done about it.

@@ -45,6 +45,12 @@ impl Observer {
                 self.0.notifications.inc();
                 tracing::info!(%id, %about, "sender notified");
             }
+            News::SteppedBack(by) => {
+                tracing::warn!(
+                    seconds = by.as_secs(),
+                    "the clock was set back; waiting mail waits no longer for it"
+                );
+            }
             News::Unrecorded { id, error } => {
                 tracing::error!(%id, %error, "an outcome could not be recorded")
             }

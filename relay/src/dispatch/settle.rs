@@ -2,7 +2,7 @@
 //! message and, where its sender must be told, accepts the notification in the same instant.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smtp_protocol::Return;
@@ -36,8 +36,8 @@ pub(super) struct Unsettled {
 pub(super) struct Settled {
     pub(super) id: MessageId,
     pub(super) last: bool,
-    /// When the message is due again; `None` when it is done.
-    pub(super) due_at: Option<Timestamp>,
+    /// How long the message waits now; `None` when it is done. Not a time, as the clock may step while this is on its way.
+    pub(super) wait: Option<Duration>,
     /// The notification to its sender, now a message of its own.
     pub(super) notification: Option<Accepted>,
     /// The recipients that are queued no longer, by what became of them.
@@ -68,11 +68,11 @@ pub(super) async fn settle(
     let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
     let Decision { state, ended, .. } = decision;
-    let due_at = state.as_ref().map(|state| state.due_at);
+    let wait = state.as_ref().map(|state| state.due_at.since(rules.now));
     let settlement = Settlement { id: unsettled.id, state, fates: ended, accept };
     tombstones.settle(spool, handed_over_by, settlement).await?;
     let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
-    Ok(Settled { id: unsettled.id, last: unsettled.last, due_at, notification: accepted, ended })
+    Ok(Settled { id: unsettled.id, last: unsettled.last, wait, notification: accepted, ended })
 }
 
 /// The message that tells the sender, unless there is nothing to tell or nobody to tell it to.

@@ -8,6 +8,7 @@ pub mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::message::{MessageId, Timestamp};
 
@@ -90,6 +91,18 @@ impl Queue {
         slot.in_flight = false;
         slot.due_at = due_at;
         self.waiting.insert((due_at, id))
+    }
+
+    /// Lets everything that waits be due `by` earlier, so that after a step back of the clock it waits no longer than it was to.
+    /// Looks at every waiting message.
+    pub fn hasten(&mut self, by: Duration) {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        self.waiting = waiting.map(|(due_at, id)| (due_at.before(by), id)).collect();
+        for (due_at, id) in &self.waiting {
+            if let Some(slot) = self.messages.get_mut(id) {
+                slot.due_at = *due_at;
+            }
+        }
     }
 
     /// Messages held: waiting and in flight.
@@ -189,6 +202,16 @@ mod tests {
         assert_eq!(drain(&mut queue, NOW), [2, 3, 1, 4]);
         assert_eq!(queue.next_due(), Some(Timestamp(1_001)));
         assert_eq!((queue.len(), queue.in_flight(), queue.oldest()), (5, 4, Some(MessageId(1))));
+    }
+
+    #[test]
+    fn what_waits_is_due_earlier_once_hastened_and_can_still_be_taken_and_settled() {
+        let mut queue = queue(&[(1, 5_000), (2, 9_000), (3, 0)]);
+        assert_eq!(drain(&mut queue, NOW), [3]);
+        queue.hasten(Duration::from_secs(4));
+        assert_eq!(drain(&mut queue, NOW), [1]);
+        assert_eq!(queue.next_due(), Some(Timestamp(5_000)));
+        assert!(queue.settle(MessageId(2)) && queue.next_due().is_none());
     }
 
     #[test]

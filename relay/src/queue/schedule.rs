@@ -26,6 +26,12 @@ impl RetryPolicy {
         let doublings = attempts.saturating_sub(1).min(31);
         self.minimum.saturating_mul(1 << doublings).min(self.maximum.max(self.minimum))
     }
+
+    /// The longest delay there is, jitter included.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.maximum.max(self.minimum).mul_f64(1.0 + JITTER)
+    }
 }
 
 /// When to try again after the attempt that made `attempts` of them, failing at `now`.
@@ -58,6 +64,7 @@ mod tests {
         let minutes: Vec<u64> = (0..9).map(|attempts| POLICY.delay(attempts).as_secs() / 60).collect();
         assert_eq!(minutes, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(POLICY.delay(u32::MAX), POLICY.maximum);
+        assert_eq!(POLICY.longest(), POLICY.maximum * 6 / 5);
     }
 
     #[test]
