@@ -102,6 +102,9 @@ fn readable(mut secret: Secret) -> Secret {
         certificate.certificate_chain_pem = CERTIFICATE.to_owned();
         certificate.private_key_pem = Sensitive(KEY.to_owned());
     }
+    for request in config.listeners.iter_mut().filter_map(|listener| listener.client_certificate.as_mut()) {
+        request.ca_bundle_pem = CERTIFICATE.to_owned();
+    }
     for upstream in &mut config.upstreams {
         if let postroad_crds::relay_config::Destination::Smarthost(smarthost) = &mut upstream.destination {
             smarthost.tls.ca_bundle_pem = smarthost.tls.ca_bundle_pem.take().map(|_| CERTIFICATE.to_owned());

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod budget;
+pub mod client_certificate;
 pub mod config;
 pub mod credentials;
 pub mod delivery;

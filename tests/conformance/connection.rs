@@ -89,7 +89,7 @@ async fn stop(process: &RelayProcess, port: u16) {
 impl Connection {
     async fn encrypt(self, ca_pem: &str) -> Self {
         assert!(self.stream.buffer().is_empty(), "{}: said something before TLS", self.file);
-        let connector = TlsConnector::from(client_config(ca_pem).unwrap());
+        let connector = TlsConnector::from(client_config(ca_pem, None).unwrap());
         let name = ServerName::try_from(HOSTNAME).unwrap();
         let handshake = connector.connect(name, self.stream.into_inner());
         let stream = timeout(LIMIT, handshake).await.unwrap().unwrap();

@@ -3,6 +3,7 @@
 
 mod admin;
 mod chart;
+mod client_certificates;
 mod conservation;
 mod failures;
 mod hand_over;

@@ -122,7 +122,7 @@ async fn a_rotated_password_is_rendered(namespace: &TestNamespace) {
             IdentityKind::Password { users, .. } => {
                 users.get("app").is_some_and(|password| password.0 == "rotated")
             }
-            IdentityKind::Network { .. } => false,
+            IdentityKind::Network { .. } | IdentityKind::ClientCertificate { .. } => false,
         };
         config.is_some_and(|config| config.identities.iter().any(|identity| users(&identity.kind)))
     };

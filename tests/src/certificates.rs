@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -69,6 +69,61 @@ impl CertificateAuthority {
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(IssuedCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
+
+    /// Issues a certificate for a client that `holder` describes.
+    ///
+    /// # Errors
+    /// [`CertificateError::Generation`] when a name is not of its kind, or signing fails.
+    pub fn issue_client(&self, holder: &Holder<'_>) -> Result<IssuedCertificate, CertificateError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        for name in holder.dns_names {
+            params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
+        }
+        for uri in holder.uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
+        }
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = holder.common_name {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![match holder.usage {
+            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        }];
+        if holder.expired {
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        }
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(IssuedCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+}
+
+/// What a client's certificate says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holder<'a> {
+    /// DNS names among the subject alternative names.
+    pub dns_names: &'a [&'a str],
+    /// URIs among them.
+    pub uris: &'a [&'a str],
+    /// The subject's common name.
+    pub common_name: Option<&'a str>,
+    /// Whether its time is over.
+    pub expired: bool,
+    /// What it may be used for.
+    pub usage: Usage,
+}
+
+/// The extended key usage of a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Usage {
+    /// Client authentication.
+    #[default]
+    Client,
+    /// Server authentication, and nothing else.
+    Server,
 }
 
 /// A certificate and its key, as a `kubernetes.io/tls` Secret would hold them.
@@ -97,19 +152,30 @@ impl IssuedCertificate {
     }
 }
 
-/// A rustls client configuration that trusts `ca_pem` and nothing else.
+/// A rustls client configuration that trusts `ca_pem` and nothing else, and shows `shown` to a server that asks.
 ///
 /// # Errors
-/// [`CertificateError::Pem`] or [`CertificateError::Tls`] when `ca_pem` holds no usable certificate.
-pub fn client_config(ca_pem: &str) -> Result<Arc<rustls::ClientConfig>, CertificateError> {
+/// [`CertificateError::Pem`] or [`CertificateError::Tls`] when `ca_pem` holds no usable certificate, or `shown` is none.
+pub fn client_config(
+    ca_pem: &str,
+    shown: Option<&IssuedCertificate>,
+) -> Result<Arc<rustls::ClientConfig>, CertificateError> {
     let mut roots = rustls::RootCertStore::empty();
     for anchor in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(anchor?)?;
     }
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match shown {
+        None => config.with_no_client_auth(),
+        Some(shown) => {
+            let chain =
+                CertificateDer::pem_slice_iter(shown.certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
+            let key = PrivateKeyDer::from_pem_slice(shown.key_pem.as_bytes())?;
+            config.with_client_auth_cert(chain, key)?
+        }
+    };
     Ok(Arc::new(config))
 }
 
@@ -126,7 +192,7 @@ mod tests {
         let authority = CertificateAuthority::new("test").unwrap();
         let issued = authority.issue(&["localhost", "127.0.0.1"]).unwrap();
         issued.server_config().unwrap();
-        client_config(&authority.pem()).unwrap();
+        client_config(&authority.pem(), None).unwrap();
     }
 
     #[test]

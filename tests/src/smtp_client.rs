@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use crate::certificates::{CertificateError, client_config};
+use crate::certificates::{CertificateError, IssuedCertificate, client_config};
 use crate::stream::BoxedStream;
 
 /// How long a client waits for a reply unless a test says otherwise.
@@ -267,7 +267,21 @@ impl SmtpClient {
     /// # Errors
     /// [`ClientError::Connection`], also when the certificate is not trusted; [`ClientError::Certificate`].
     pub async fn encrypt(&mut self, server_name: &str, ca_pem: &str) -> Result<(), ClientError> {
-        let connector = TlsConnector::from(client_config(ca_pem)?);
+        self.encrypt_as(server_name, ca_pem, None).await
+    }
+
+    /// The same, with a certificate to show to a server that asks for one. A server that refuses it may say so only where the
+    /// first reply is due (RFC 8446 §4.4.2.4).
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub async fn encrypt_as(
+        &mut self,
+        server_name: &str,
+        ca_pem: &str,
+        shown: Option<&IssuedCertificate>,
+    ) -> Result<(), ClientError> {
+        let connector = TlsConnector::from(client_config(ca_pem, shown)?);
         let server_name = ServerName::try_from(server_name.to_owned()).map_err(io::Error::other)?;
         let stream = self.stream.take().ok_or_else(not_connected)?;
         let handshake = tokio::time::timeout(self.patience, connector.connect(server_name, stream)).await;

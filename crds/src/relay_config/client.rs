@@ -38,4 +38,16 @@ pub enum IdentityKind {
         #[serde(default, rename = "userSenders", skip_serializing_if = "BTreeMap::is_empty")]
         user_senders: BTreeMap<String, Vec<String>>,
     },
+    /// By a name in its certificate: one of any list is enough.
+    ClientCertificate {
+        /// DNS names, or `*.` with a domain for everything below it.
+        #[serde(default, rename = "dnsNames", skip_serializing_if = "Vec::is_empty")]
+        dns_names: Vec<String>,
+        /// URIs, or one that ends in `/*` for everything below it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        uris: Vec<String>,
+        /// Common names of the subject.
+        #[serde(default, rename = "commonNames", skip_serializing_if = "Vec::is_empty")]
+        common_names: Vec<String>,
+    },
 }

@@ -23,6 +23,9 @@ pub struct Listener {
     /// What becomes of a bare LF in content.
     #[serde(default)]
     pub bare_newline: BareNewline,
+    /// How clients are asked for a certificate; without it they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificateRequest>,
     /// Networks of load balancers whose connections must begin with a PROXY protocol header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proxies: Vec<IpNet>,
@@ -36,6 +39,16 @@ pub enum BareNewline {
     Reject,
     /// It becomes CRLF.
     Normalise,
+}
+
+/// How clients are asked for a certificate. One that is shown must be valid in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientCertificateRequest {
+    /// Whether there is no TLS session without one.
+    pub required: bool,
+    /// PEM of the authorities that issue them.
+    pub ca_bundle_pem: String,
 }
 
 /// Whether and how a listener speaks TLS.

@@ -23,7 +23,9 @@ pub use client::{Identity, IdentityKind};
 pub use document::{FILE_NAME, ObjectName, RelayConfig, RelayConfigError, VERSION};
 pub use hand_over::{HAND_OVER_NAME, HAND_OVER_PROTOCOL, HandOver, REMAINING_PROTOCOL, Remaining};
 pub use limits::{Headers, Limits};
-pub use listener::{Authentication, BareNewline, Certificate, Listener, ListenerTls};
+pub use listener::{
+    Authentication, BareNewline, Certificate, ClientCertificateRequest, Listener, ListenerTls,
+};
 pub use queue::{Queue, Shutdown};
 pub use route::Route;
 pub use sensitive::Sensitive;

@@ -102,7 +102,7 @@ impl Verifier {
         let Passwords { secret, scram_iterations: iterations, .. } = &policy.passwords;
         let stored = policy.identities.iter().find_map(|identity| match &identity.recognition {
             Recognition::Password(users) => users.get(username),
-            Recognition::Network(_) => None,
+            Recognition::Network(_) | Recognition::Certificate(_) => None,
         });
         let derived = if policy.passwords.derives {
             let password = match stored.map(Arc::as_ref) {
@@ -158,7 +158,7 @@ impl Verifier {
 pub fn identity_of(policy: &Policy, username: &str) -> Option<Arc<str>> {
     let holds = |recognition: &Recognition| match recognition {
         Recognition::Password(users) => users.get(username).is_some(),
-        Recognition::Network(_) => false,
+        Recognition::Network(_) | Recognition::Certificate(_) => false,
     };
     policy
         .identities

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smtp_protocol::{Reply, ReversePath};
 
 use super::refusal::{Reason, Refusal};
+use crate::client_certificate::ClientCertificate;
 use crate::config::{Authentication, Identity, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::routing;
@@ -17,6 +18,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Who it proved to be.
     pub user: Option<AuthenticatedUser>,
+    /// The certificate it has shown.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Whether the session is under TLS.
     pub tls: bool,
 }
@@ -66,7 +69,8 @@ fn identify<'a>(
     if listener.authentication == Authentication::Required {
         return Err(Refusal::new(Reason::AuthenticationRequired, 530, (5, 7, 0), "authentication required"));
     }
-    Ok(policy.identities.iter().filter(|identity| identity.admits(client.address)).collect())
+    let certificate = client.certificate.as_deref();
+    Ok(policy.identities.iter().filter(|identity| identity.admits(client.address, certificate)).collect())
 }
 
 fn sender_not_permitted(
@@ -82,34 +86,22 @@ fn sender_not_permitted(
 }
 
 fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Refusal {
-    let who = format!("client {} matches no identity of RelayPool {}", client.address, policy.pool);
+    let certificate = client.certificate.as_ref();
+    let shown = certificate.map(|shown| format!(" with the certificate of {shown}")).unwrap_or_default();
+    let who = format!("client {}{shown} matches no identity of RelayPool {}", client.address, policy.pool);
+    let known_by =
+        if certificate.is_some() { "its certificate's name or its network" } else { "its network" };
+    let add = format!("have {known_by} added to spec.clients.identities");
     let offers_auth = listener.authentication != Authentication::None;
     if offers_auth && !client.tls && listener.tls != ListenerTls::None {
-        return Refusal::new(
-            Reason::Identity,
-            530,
-            (5, 7, 0),
-            format!(
-                "{who}: issue STARTTLS and authenticate, or have its network added to spec.clients.identities"
-            ),
-        );
+        let text = format!("{who}: issue STARTTLS and authenticate, or {add}");
+        return Refusal::new(Reason::Identity, 530, (5, 7, 0), text);
     }
     if offers_auth {
-        return Refusal::new(
-            Reason::Identity,
-            530,
-            (5, 7, 0),
-            format!("{who}: authenticate, or have its network added to spec.clients.identities"),
-        );
+        return Refusal::new(Reason::Identity, 530, (5, 7, 0), format!("{who}: authenticate, or {add}"));
     }
-    Refusal::new(
-        Reason::Identity,
-        550,
-        (5, 7, 1),
-        format!(
-            "{who}: have its network added to spec.clients.identities, or authenticate on a port that offers it"
-        ),
-    )
+    let text = format!("{who}: {add}, or authenticate on a port that offers it");
+    Refusal::new(Reason::Identity, 550, (5, 7, 1), text)
 }
 
 /// Whether some route takes this recipient.

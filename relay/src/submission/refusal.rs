@@ -9,6 +9,8 @@ pub enum Reason {
     AuthenticationRequired,
     /// No identity of the pool recognises the client.
     Identity,
+    /// The client has shown no certificate where one is required, or one that is not valid.
+    ClientCertificate,
     /// The user that authenticated is not in the policy any more.
     UsersChanged,
     /// The client's address failed AUTH too often.
@@ -27,9 +29,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AuthenticationRequired,
         Self::Identity,
+        Self::ClientCertificate,
         Self::UsersChanged,
         Self::Throttled,
         Self::Sender,
@@ -45,6 +48,7 @@ impl Reason {
         match self {
             Self::AuthenticationRequired => "authentication-required",
             Self::Identity => "identity",
+            Self::ClientCertificate => "client-certificate",
             Self::UsersChanged => "users-changed",
             Self::Throttled => "throttled",
             Self::Sender => "sender",

@@ -26,6 +26,7 @@ use super::received::{self, TlsFacts, Trace};
 use super::refusal::{Reason, Refusal};
 use super::stream::Stream;
 use super::{Accepted, Context};
+use crate::client_certificate::ClientCertificate;
 use crate::config::{Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::limits::Exceeded;
@@ -50,6 +51,8 @@ enum Ended {
     NotReading,
     #[error("the TLS handshake took too long")]
     Handshake,
+    #[error("the client certificate is missing or not valid: {0}")]
+    ClientCertificate(rustls::Error),
 }
 
 /// Serves one connection until either side ends it.
@@ -72,6 +75,7 @@ pub(super) fn run(
         context,
         transaction: None,
         tls: None,
+        certificate: None,
         deadline: Instant::now(),
     });
     async move {
@@ -125,6 +129,7 @@ struct Connection {
     context: Context,
     transaction: Option<Box<Transaction>>,
     tls: Option<TlsFacts>,
+    certificate: Option<Arc<ClientCertificate>>,
     /// When the command or message that is under way has to be complete.
     deadline: Instant,
 }
@@ -169,7 +174,6 @@ impl Connection {
         let mut stream = Stream::Plain(stream);
         if self.listener.tls == ListenerTls::Implicit {
             stream = self.handshake(stream).await?;
-            self.tls = stream.tls_facts();
         }
         let mut shutdown = self.context.shutdown.clone();
         loop {
@@ -178,7 +182,6 @@ impl Connection {
                 Next::StartTls => {
                     stream = self.handshake(stream).await?;
                     self.session.tls_established();
-                    self.tls = stream.tls_facts();
                     self.user = None;
                     continue;
                 }
@@ -222,13 +225,32 @@ impl Connection {
         silence.min(self.deadline)
     }
 
-    async fn handshake(&self, stream: Stream) -> Result<Stream, Ended> {
+    async fn handshake(&mut self, stream: Stream) -> Result<Stream, Ended> {
         let Some(certificate) = self.listener.certificate.clone() else {
             return Err(io::Error::other("the listener has no certificate").into());
         };
         match timeout(HANDSHAKE_TIMEOUT, Box::pin(stream.handshake(certificate.0))).await {
             Err(_) => Err(Ended::Handshake),
-            Ok(result) => Ok(result?),
+            Ok(Err(error)) => Err(self.handshake_failed(error)),
+            Ok(Ok(stream)) => {
+                self.tls = stream.tls_facts();
+                self.certificate = stream.client_certificate().map(Arc::new);
+                Ok(stream)
+            }
+        }
+    }
+
+    /// TLS tells the client no more than a word, so the log has to say whose certificate was refused, and why.
+    fn handshake_failed(&self, error: io::Error) -> Ended {
+        let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
+        match fault {
+            Some(fault @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+                let reason = Reason::ClientCertificate;
+                self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
+                tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %fault, "refused");
+                Ended::ClientCertificate(fault)
+            }
+            _ => Ended::Io(error),
         }
     }
 
@@ -335,7 +357,12 @@ impl Connection {
 
     fn mail(&mut self, mail: Mail) -> Reply {
         let policy = self.context.policy.borrow().clone();
-        let client = Client { address: self.client, user: self.user.clone(), tls: self.session.is_tls() };
+        let client = Client {
+            address: self.client,
+            user: self.user.clone(),
+            certificate: self.certificate.clone(),
+            tls: self.session.is_tls(),
+        };
         let identity = match authorize::mail(&policy, &self.listener, &client, &mail.reverse_path) {
             Ok(identity) => identity,
             Err(refusal) => return self.refused(refusal),
@@ -407,6 +434,7 @@ impl Connection {
             esmtp: self.session.is_esmtp(),
             smtp_utf8: self.transaction.as_ref().is_some_and(|transaction| transaction.mail.smtp_utf8),
             tls: self.tls,
+            certificate: self.certificate.as_deref(),
             authenticated: self.user.is_some(),
             now,
         });

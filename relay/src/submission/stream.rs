@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
 use super::received::TlsFacts;
+use crate::client_certificate::ClientCertificate;
 
 /// One read from the socket.
 const READ_OCTETS: usize = 16 * 1024;
@@ -45,6 +46,14 @@ impl Stream {
             version: connection.protocol_version()?,
             cipher: connection.negotiated_cipher_suite()?.suite(),
         })
+    }
+
+    /// The names in the certificate that the client has shown and the handshake has verified.
+    pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let Self::Tls(stream) = self else { return None };
+        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+        // Without a name that can be read it is as good as none: no rule admits it.
+        Some(ClientCertificate::read(certificate).unwrap_or_default())
     }
 
     /// The next octets; none at the end of the connection.

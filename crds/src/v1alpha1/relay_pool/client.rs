@@ -23,6 +23,8 @@ pub struct Clients {
         .message("an identity of type Network needs network, and only that type may have it"),
     validation = Rule::new("(self.type == 'Password') == has(self.password)")
         .message("an identity of type Password needs password, and only that type may have it"),
+    validation = Rule::new("(self.type == 'ClientCertificate') == has(self.clientCertificate)")
+        .message("an identity of type ClientCertificate needs clientCertificate, and only that type may have it"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
@@ -30,6 +32,7 @@ pub struct Identity {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// `Network`: clients are known by the address they connect from. `Password`: by a user name and password.
+    /// `ClientCertificate`: by a name in the certificate that they show to a listener with `clientCertificate`.
     #[serde(rename = "type")]
     pub type_: IdentityType,
     /// For type `Network`.
@@ -38,6 +41,9 @@ pub struct Identity {
     /// For type `Password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<PasswordIdentity>,
+    /// For type `ClientCertificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificateIdentity>,
     /// Sender addresses (MAIL FROM) that these clients may use: a mailbox `app@example.com`, a domain `example.com`,
     /// everything below one `*.example.com`, or `<>` for the null reverse-path of automatic replies. Upper and lower case are
     /// the same. Others are refused with 550 5.7.1. Without it every address may be used.
@@ -54,6 +60,8 @@ pub enum IdentityType {
     Network,
     /// By a user name and password.
     Password,
+    /// By a name in the certificate they show.
+    ClientCertificate,
 }
 
 /// Clients known by the address they connect from.
@@ -95,4 +103,37 @@ pub struct User {
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 320)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_senders: Vec<String>,
+}
+
+/// Clients known by a name in the certificate they show: one name of one list is enough. The names are those of the certificate
+/// itself; a name with a wildcard in a certificate counts for nothing.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("has(self.dnsNames) || has(self.uris) || has(self.commonNames)")
+        .message("name at least one of dnsNames, uris and commonNames"),
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientCertificateIdentity {
+    /// DNS names among the certificate's subject alternative names: `billing.example.com`, or everything below one,
+    /// `*.example.com`. Upper and lower case are the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub dns_names: Vec<String>,
+    /// URIs among the certificate's subject alternative names, compared character by character:
+    /// `spiffe://cluster.local/ns/billing/sa/app`, or everything below one, `spiffe://cluster.local/ns/billing/*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(
+        validation = Rule::new("self.all(u, u.contains(':') && !u.contains('*') || u.endsWith('/*') && u.indexOf('*') == size(u) - 1 && u.contains(':'))")
+            .message("each entry is a URI such as spiffe://cluster.local/ns/billing/sa/app, with no * but in /* at its end")
+    )]
+    pub uris: Vec<String>,
+    /// The common name of the certificate's subject, compared character by character, where the subject has exactly one. For
+    /// certificates without subject alternative names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub common_names: Vec<String>,
 }

@@ -11,6 +11,10 @@ use crate::v1alpha1::reference::SecretReference;
 #[x_kube(
     validation = Rule::new("self.authentication == 'None' || self.tls != 'None' || self.insecureAuthentication == 'Accepted'")
         .message("authentication needs TLS: set tls to Optional, Required or Implicit, or authentication to None"),
+    validation = Rule::new("!has(self.clientCertificate) || self.tls != 'None'")
+        .message("clientCertificate needs TLS: set tls to Required or Implicit, or to Optional with mode Optional"),
+    validation = Rule::new("!has(self.clientCertificate) || self.clientCertificate.mode != 'Required' || self.tls != 'Optional'")
+        .message("a client certificate cannot be required where TLS is not: set tls to Required or Implicit, or mode to Optional"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listener {
@@ -37,6 +41,10 @@ pub struct Listener {
     /// `Normalise`: it becomes CRLF, for old clients that end lines so; still only CRLF.CRLF ends a message.
     #[serde(default)]
     pub bare_newline: BareNewline,
+    /// For listeners that ask clients for a certificate of their own, so that identities of type `ClientCertificate` can know
+    /// them by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificateRequest>,
     /// For listeners behind a load balancer that speaks the PROXY protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -60,6 +68,30 @@ pub enum BareNewline {
     Reject,
     /// It becomes CRLF.
     Normalise,
+}
+
+/// How a listener asks for client certificates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientCertificateRequest {
+    /// `Required`: a client without a certificate gets no TLS session. `Optional`: it gets one, and is known by other
+    /// identities or not at all. A certificate that is shown must be valid in either mode: issued by one of `caBundleSecretRef`,
+    /// within its time, and usable by clients (extended key usage, where it has any); else the TLS handshake fails.
+    #[serde(default)]
+    pub mode: ClientCertificateMode,
+    /// A Secret whose key `ca.crt` holds the PEM certificates of the authorities that issue the clients' certificates. Nothing
+    /// else is trusted. A change counts from the next connection; running sessions go on.
+    pub ca_bundle_secret_ref: SecretReference,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientCertificateMode {
+    /// They must.
+    #[default]
+    Required,
+    /// They may.
+    Optional,
 }
 
 /// Whom a listener believes about where a connection comes from.

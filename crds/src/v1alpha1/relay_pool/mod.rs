@@ -61,6 +61,8 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("has(self.certificate) || self.listeners.all(l, l.tls == 'None')")
         .message("listeners with tls: Optional, Required or Implicit need spec.certificate"),
+    validation = Rule::new("self.listeners.exists(l, has(l.clientCertificate)) || self.clients.identities.all(i, i.type != 'ClientCertificate')")
+        .message("identities of type ClientCertificate need a listener with clientCertificate"),
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RelayPoolSpec {

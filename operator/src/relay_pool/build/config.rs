@@ -30,6 +30,7 @@ pub fn relay_config(
         authentication: listener.authentication,
         insecure_authentication: listener.insecure_authentication,
         bare_newline: listener.bare_newline,
+        client_certificate: listener.client_certificate.clone(),
         proxies: listener.proxies.clone(),
     };
     RelayConfig {

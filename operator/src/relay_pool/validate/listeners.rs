@@ -2,7 +2,8 @@
 
 use postroad_crds::relay_config as relay;
 use postroad_crds::v1alpha1::{
-    Authentication, BareNewline, Certificate, InsecureAuthentication, Listener, ListenerTls,
+    Authentication, BareNewline, Certificate, ClientCertificateMode, InsecureAuthentication, Listener,
+    ListenerTls,
 };
 
 use super::pattern::cidrs;
@@ -16,6 +17,7 @@ pub(super) fn listeners(
     at: &At<'_>,
     specs: &[Listener],
     certificate: bool,
+    secrets: &Secrets,
     findings: &mut Findings,
 ) -> Vec<ValidatedListener> {
     let mut listeners: Vec<ValidatedListener> = Vec::new();
@@ -23,7 +25,8 @@ pub(super) fn listeners(
         findings.spec.push(at.invalid("listeners", "name at least one, for example {name: smtp, port: 25}"));
     }
     for spec in specs {
-        let Some(listener) = findings.spec(listener(at, spec, certificate)) else { continue };
+        let Some(mut listener) = findings.spec(listener(at, spec, certificate)) else { continue };
+        listener.client_certificate = client_certificate(at, spec, secrets, findings);
         let other = listeners.iter().find(|other| other.container_port == listener.container_port);
         if let Some(other) = other {
             findings.spec.push(at.invalid(
@@ -76,11 +79,29 @@ fn listener(at: &At<'_>, spec: &Listener, certificate: bool) -> Result<Validated
             BareNewline::Reject => relay::BareNewline::Reject,
             BareNewline::Normalise => relay::BareNewline::Normalise,
         },
+        client_certificate: None,
         proxies: match &spec.proxy_protocol {
             Some(proxy) => cidrs(at, &format!("{field}.proxyProtocol.trustedCidrs"), &proxy.trusted_cidrs)?,
             None => Vec::new(),
         },
     })
+}
+
+fn client_certificate(
+    at: &At<'_>,
+    spec: &Listener,
+    secrets: &Secrets,
+    findings: &mut Findings,
+) -> Option<relay::ClientCertificateRequest> {
+    let request = spec.client_certificate.as_ref()?;
+    let field = format!("listeners[{}].clientCertificate", spec.name);
+    let required = request.mode == ClientCertificateMode::Required;
+    if spec.tls == ListenerTls::None || required && spec.tls == ListenerTls::Optional {
+        findings.spec.push(at.invalid(&field, "needs TLS: set tls of the listener to Required or Implicit"));
+    }
+    let by = at.by(&format!("{field}.caBundleSecretRef"));
+    let ca_bundle_pem = findings.reference(secrets.ca_bundle(&request.ca_bundle_secret_ref.name, &by))?;
+    Some(relay::ClientCertificateRequest { required, ca_bundle_pem })
 }
 
 pub(super) fn certificate(
@@ -90,4 +111,43 @@ pub(super) fn certificate(
     findings: &mut Findings,
 ) -> Option<relay::Certificate> {
     findings.reference(secrets.certificate(&spec?.secret_ref.name, &at.by("certificate.secretRef")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
+
+    /// What is found wrong with one listener, when `authority` exists and `users` lacks a certificate.
+    fn check(listener: &str, reason: Reason, words: &str) {
+        let specs: Vec<Listener> = serde_yaml::from_str(&format!("[{listener}]")).unwrap();
+        let pair = rcgen::generate_simple_self_signed(vec!["ca.example".to_owned()]).unwrap();
+        let mut secrets = Secrets::of("mail");
+        for (name, key) in [("authority", "ca.crt"), ("users", "app")] {
+            let data = [(key.to_owned(), ByteString(pair.cert.pem().into_bytes()))].into();
+            secrets.insert(name, Secret { data: Some(data), ..Secret::default() });
+        }
+        let mut findings = Findings::default();
+        listeners(&At { pool: "main" }, &specs, true, &secrets, &mut findings);
+        let found: Vec<_> = findings.spec.iter().chain(&findings.references).collect();
+        let told = found.iter().any(|problem| problem.reason == reason && problem.message.contains(words));
+        assert!(told, "{words:?} not in {found:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_client_certificates_is_told_by_field_and_secret() {
+        let with = |tls: &str, name: &str| {
+            format!(
+                "{{name: a, port: 25, tls: {tls}, clientCertificate: {{caBundleSecretRef: {{name: {name}}}}}}}"
+            )
+        };
+        let field = "spec.listeners[a].clientCertificate";
+        check(&with("Optional", "authority"), Reason::InvalidSpec, &format!("{field}: needs TLS"));
+        check(&with("None", "authority"), Reason::InvalidSpec, &format!("{field}: needs TLS"));
+        let by = format!("named by {field}.caBundleSecretRef of RelayPool main");
+        check(&with("Implicit", "missing"), Reason::SecretNotFound, &by);
+        check(&with("Implicit", "users"), Reason::SecretKeyMissing, "lacks the key \"ca.crt\"");
+    }
 }

@@ -41,7 +41,8 @@ pub fn validate(pool: &RelayPool, references: &References) -> Result<ValidatedPo
     let spec = &pool.spec;
     let names = findings.spec(Names::of(&name));
     let replicas = findings.spec(at.count("replicas", spec.replicas));
-    let listeners = listeners(&at, &spec.listeners, spec.certificate.is_some(), &mut findings);
+    let has_certificate = spec.certificate.is_some();
+    let listeners = listeners(&at, &spec.listeners, has_certificate, &references.secrets, &mut findings);
     let certificate = certificate(&at, spec.certificate.as_ref(), &references.secrets, &mut findings);
     let identities = identities(&at, &spec.clients.identities, &references.secrets, &mut findings);
     let routes = routes(&at, &spec.routes, &mut findings);

@@ -20,7 +20,10 @@ pub struct References {
 pub fn secret_names(pool: &RelayPool) -> Vec<&str> {
     let certificate = pool.spec.certificate.as_ref().map(|certificate| certificate.secret_ref.name.as_str());
     let users = pool.spec.clients.identities.iter().filter_map(|identity| identity.password.as_ref());
-    certificate.into_iter().chain(users.map(|password| password.users_secret_ref.name.as_str())).collect()
+    let users = users.map(|password| password.users_secret_ref.name.as_str());
+    let requests = pool.spec.listeners.iter().filter_map(|listener| listener.client_certificate.as_ref());
+    let authorities = requests.map(|request| request.ca_bundle_secret_ref.name.as_str());
+    certificate.into_iter().chain(users).chain(authorities).collect()
 }
 
 /// The names of the Upstreams a pool refers to, each once.

@@ -59,6 +59,8 @@ pub struct ValidatedListener {
     pub insecure_authentication: bool,
     /// What becomes of a bare LF in content.
     pub bare_newline: relay::BareNewline,
+    /// How it asks for client certificates.
+    pub client_certificate: Option<relay::ClientCertificateRequest>,
     /// Networks of load balancers that speak the PROXY protocol.
     pub proxies: Vec<IpNet>,
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use postroad_crds::relay_config::{self as rendered, RelayConfig};
 
 use super::fault::{PolicyError, invalid};
+use crate::client_certificate::{CertificateRule, ClientCertificate};
 use crate::credentials::{PoolSecret, Users};
 use crate::sender_pattern::Senders;
 
@@ -31,6 +32,8 @@ pub enum Recognition {
     Network(Vec<IpNet>),
     /// By user name and password.
     Password(Users),
+    /// By a name in its certificate.
+    Certificate(CertificateRule),
 }
 
 impl Identity {
@@ -39,7 +42,7 @@ impl Identity {
     pub fn users(&self) -> Option<&Users> {
         match &self.recognition {
             Recognition::Password(users) => Some(users),
-            Recognition::Network(_) => None,
+            Recognition::Network(_) | Recognition::Certificate(_) => None,
         }
     }
 
@@ -49,10 +52,14 @@ impl Identity {
         username.and_then(|user| self.user_senders.get(user)).unwrap_or(&self.senders)
     }
 
-    /// Whether this is a network rule that contains `address`.
+    /// Whether this rule knows a client by the address it connects from or by the certificate it has shown.
     #[must_use]
-    pub fn admits(&self, address: IpAddr) -> bool {
-        matches!(&self.recognition, Recognition::Network(networks) if networks.iter().any(|net| net.contains(&address)))
+    pub fn admits(&self, address: IpAddr, certificate: Option<&ClientCertificate>) -> bool {
+        match &self.recognition {
+            Recognition::Network(networks) => networks.iter().any(|network| network.contains(&address)),
+            Recognition::Certificate(rule) => certificate.is_some_and(|shown| rule.admits(shown)),
+            Recognition::Password(_) => false,
+        }
     }
 }
 
@@ -68,6 +75,11 @@ pub(super) fn compile_identity(identity: &rendered::Identity) -> Result<Identity
             let theirs = user_senders.iter().map(|(user, texts)| Ok((user.clone(), senders(texts)?)));
             (Recognition::Password(users), theirs.collect::<Result<_, PolicyError>>()?)
         }
+        rendered::IdentityKind::ClientCertificate { dns_names, uris, common_names } => {
+            let rule = CertificateRule::parse(dns_names, uris, common_names)
+                .map_err(|error| invalid(place(), error))?;
+            (Recognition::Certificate(rule), BTreeMap::new())
+        }
     };
     let senders = senders(&identity.allowed_senders)?;
     Ok(Identity { name: identity.name.as_str().into(), recognition, senders, user_senders })
@@ -80,7 +92,9 @@ pub(super) fn pool_secret(config: &RelayConfig) -> PoolSecret {
         rendered::IdentityKind::Password { users, .. } => {
             users.values().map(|value| value.0.as_str()).collect()
         }
-        rendered::IdentityKind::Network { .. } => Vec::new(),
+        rendered::IdentityKind::Network { .. } | rendered::IdentityKind::ClientCertificate { .. } => {
+            Vec::new()
+        }
     });
     PoolSecret::of(key.chain(passwords))
 }

@@ -12,6 +12,7 @@ use smtp_protocol::{
 
 use super::fault::{PolicyError, invalid};
 use super::limits::seconds;
+use super::tls::server_tls;
 
 /// One port that accepts mail.
 #[derive(Clone, Debug)]
@@ -32,26 +33,27 @@ pub struct Listener {
     pub session: Arc<SessionConfig>,
 }
 
-/// A parsed certificate chain with its key, ready for handshakes.
+/// A parsed certificate chain with its key, and what is asked of clients, ready for handshakes.
 #[derive(Clone, Debug)]
 pub struct Certificate(pub Arc<ServerConfig>);
 
-pub(super) fn listeners(
-    config: &RelayConfig,
-    certificate: Option<&Certificate>,
-    scram: bool,
-) -> Result<Vec<Listener>, PolicyError> {
+pub(super) fn listeners(config: &RelayConfig, scram: bool) -> Result<Vec<Listener>, PolicyError> {
     let compile = |listener: &rendered::Listener| {
         let place = format!("listener {:?}", listener.name);
-        if listener.tls != ListenerTls::None && certificate.is_none() {
-            return Err(invalid(place, "TLS needs a certificate"));
-        }
+        let certificate = match (listener.tls, &config.certificate, &listener.client_certificate) {
+            (ListenerTls::None, _, None) => None,
+            (ListenerTls::None, _, Some(_)) => {
+                return Err(invalid(place, "client certificates need TLS"));
+            }
+            (_, None, _) => return Err(invalid(place, "TLS needs a certificate")),
+            (_, Some(certificate), request) => Some(server_tls(&place, certificate, request.as_ref())?),
+        };
         Ok(Listener {
             name: listener.name.clone(),
             address: listener.address.parse().map_err(|_| invalid(place, "address is not IP:PORT"))?,
             tls: listener.tls,
             authentication: listener.authentication,
-            certificate: certificate.filter(|_| listener.tls != ListenerTls::None).cloned(),
+            certificate,
             proxies: listener.proxies.clone().into(),
             session: Arc::new(session_config(config, listener, scram)),
         })

@@ -32,7 +32,6 @@ use self::fault::invalid;
 use self::limits::{removed_fields, seconds};
 use self::listener::listeners;
 use self::route::routes;
-use self::tls::server_tls;
 use self::upstream::compile_upstream;
 use crate::credentials::Passwords;
 use crate::queue::schedule::RetryPolicy;
@@ -89,7 +88,6 @@ impl Policy {
         if config.replicas == 0 || config.listeners.is_empty() {
             return Err(invalid("replicas, listeners", "a pool has at least one of each"));
         }
-        let certificate = config.certificate.as_ref().map(server_tls).transpose()?;
         let upstreams = config
             .upstreams
             .iter()
@@ -104,7 +102,7 @@ impl Policy {
             pool: config.pool.to_string(),
             replicas: config.replicas,
             hostname: config.hostname.clone(),
-            listeners: listeners(config, certificate.as_ref(), passwords.scram)?,
+            listeners: listeners(config, passwords.scram)?,
             passwords,
             identities,
             routes: routes(config, &upstreams)?,

@@ -7,7 +7,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -31,15 +32,44 @@ fn identity(place: &str, certificate: &rendered::Certificate) -> Result<Identity
     Ok((chain, key))
 }
 
-pub(super) fn server_tls(certificate: &rendered::Certificate) -> Result<Certificate, PolicyError> {
+/// What a listener does in handshakes.
+///
+/// Where it asks for client certificates no session is resumed: a resumed one would be taken for its first client's without
+/// looking at the certificate again (RFC 8446 §2.2).
+pub(super) fn server_tls(
+    place: &str,
+    certificate: &rendered::Certificate,
+    request: Option<&rendered::ClientCertificateRequest>,
+) -> Result<Certificate, PolicyError> {
     let (chain, key) = identity("certificate", certificate)?;
-    let config = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("certificate", error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(|error| invalid("certificate", error))?;
+    let builder = match request {
+        None => builder.with_no_client_auth(),
+        Some(request) => builder.with_client_cert_verifier(client_verifier(
+            place,
+            &request.ca_bundle_pem,
+            request.required,
+        )?),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| invalid("certificate", error))?;
+    if request.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Certificate(Arc::new(config)))
+}
+
+fn client_verifier(
+    place: &str,
+    authority: &str,
+    required: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, PolicyError> {
+    let roots = Arc::new(roots(place, authority)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    let builder = if required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| invalid(place, format!("the CA bundle: {error}")))
 }
 
 /// A server that takes clients only with a certificate of `authority`.
@@ -49,14 +79,10 @@ pub(super) fn mutual_server_tls(
     certificate: &rendered::Certificate,
 ) -> Result<ServerConfig, PolicyError> {
     let (chain, key) = identity(place, certificate)?;
-    let roots = Arc::new(roots(place, authority)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .build()
-        .map_err(|error| invalid(place, error))?;
     ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| invalid(place, error))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(client_verifier(place, authority, true)?)
         .with_single_cert(chain, key)
         .map_err(|error| invalid(place, error))
 }
