@@ -32,7 +32,11 @@ spec:
 
 fn check_pool(from: &str, to: &str, expected: &str) {
     assert!(POOL.contains(from), "{from} is not in the example");
-    let pool: RelayPool = serde_yaml::from_str(&POOL.replace(from, to)).unwrap();
+    check_pool_text(&POOL.replace(from, to), expected);
+}
+
+fn check_pool_text(text: &str, expected: &str) {
+    let pool: RelayPool = serde_yaml::from_str(text).unwrap();
     check(pool.validate_cel().map_err(|errors| format!("{errors:?}")), expected);
 }
 
@@ -69,6 +73,68 @@ fn authentication_in_the_clear_is_refused() {
         "authentication: Required",
         "authentication needs TLS",
     );
+}
+
+#[test]
+fn authentication_in_the_clear_is_accepted_where_it_is_asked_for_by_name() {
+    let clear = |insecure: &str| format!("authentication: Required, insecureAuthentication: {insecure}");
+    let listener = "tls: Required, authentication: Required";
+    check_pool(listener, &clear("Accepted"), "");
+    check_pool(listener, &clear("Refused"), "authentication needs TLS");
+}
+
+#[test]
+fn a_load_balancer_is_named_by_its_networks() {
+    let proxied =
+        |cidrs: &str| format!("{{name: smtp, port: 25, proxyProtocol: {{trustedCidrs: [{cidrs}]}}}}");
+    let listener = "{name: smtp, port: 25}";
+    check_pool(listener, &proxied("192.0.2.0/24, 'fd00::/8', 192.0.2.1/32"), "");
+    for wrong in ["192.0.2.1", "192.0.2.0/33", "balancer.example.com", "192.0.2.0/24, any"] {
+        check_pool(listener, &proxied(wrong), "each entry is a network");
+    }
+}
+
+#[test]
+fn client_certificates_need_tls() {
+    let with = |tls: &str, mode: &str| {
+        let request = format!("{{mode: {mode}, caBundleSecretRef: {{name: authority}}}}");
+        format!("{{name: smtp, port: 25, tls: {tls}, clientCertificate: {request}}}")
+    };
+    let listener = "{name: smtp, port: 25}";
+    for (tls, mode, expected) in [
+        ("Implicit", "Required", ""),
+        ("Required", "Required", ""),
+        ("Required", "Optional", ""),
+        ("Optional", "Optional", ""),
+        ("Optional", "Required", "cannot be required where TLS is not"),
+        ("None", "Optional", "clientCertificate needs TLS"),
+        ("None", "Required", "clientCertificate needs TLS"),
+    ] {
+        check_pool(listener, &with(tls, mode), expected);
+    }
+    let default = "tls: Optional, clientCertificate: {caBundleSecretRef: {name: authority}}, port: 25";
+    check_pool("port: 25", default, "cannot be required where TLS is not");
+}
+
+#[test]
+fn an_identity_by_certificate_names_somebody_whom_a_listener_asks() {
+    let request = "tls: Implicit, clientCertificate: {caBundleSecretRef: {name: authority}}";
+    let asked = POOL.replace("tls: Required, authentication: Required", request);
+    let check = |pool: &str, part: &str, expected: &str| {
+        let network = "type: Network, network: {cidrs: [10.0.0.0/8]}";
+        let text = pool.replace(network, &format!("type: ClientCertificate{part}"));
+        check_pool_text(&text, expected);
+    };
+    check(&asked, ", clientCertificate: {dnsNames: [a.example]}", "");
+    check(&asked, ", clientCertificate: {commonNames: [a]}", "");
+    check(&asked, ", clientCertificate: {uris: ['spiffe://a/ns/b/sa/c', 'spiffe://a/ns/b/*']}", "");
+    for uri in ["no-scheme", "spiffe://a/*/sa/c", "spiffe://a/ns/b*", "spiffe://a/*/*"] {
+        check(&asked, &format!(", clientCertificate: {{uris: ['{uri}']}}"), "each entry is a URI");
+    }
+    check(&asked, ", clientCertificate: {}", "at least one of dnsNames, uris and commonNames");
+    check(&asked, "", "of type ClientCertificate needs clientCertificate");
+    check(&asked, ", network: {cidrs: [10.0.0.0/8]}", "of type Network needs network");
+    check(POOL, ", clientCertificate: {dnsNames: [a.example]}", "need a listener with clientCertificate");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use postroad_crds::relay_config::RelayConfig;
+use postroad_crds::relay_config::{ClientCertificateRequest, RelayConfig};
 use postroad_tests::certificates::{CertificateAuthority, IssuedCertificate};
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
@@ -31,34 +31,56 @@ pub enum Port {
     Submission,
     /// TLS from the first octet, AUTH required.
     Submissions,
+    /// In the clear, no AUTH, and a bare LF becomes CRLF.
+    Normalising,
+    /// In the clear, no AUTH, and load balancers from [`BALANCERS`] are believed.
+    Proxied,
+    /// TLS from the first octet, a certificate of [`Setting::clients`] required, no AUTH.
+    Certified,
 }
+
+/// The network whose PROXY protocol headers [`Port::Proxied`] believes.
+pub const BALANCERS: &str = "127.2.0.0/16";
+/// The name whose certificates are admitted.
+pub const CERTIFIED: &str = "certified.example";
 
 /// The parts of one test.
 pub struct Setting {
     pub upstream: SmtpServer,
     pub authority: CertificateAuthority,
+    /// Issues the clients' certificates.
+    pub clients: CertificateAuthority,
     pub relay: RelayProcess,
-    ports: [u16; 3],
-    clients: AtomicU16,
+    ports: [u16; 6],
+    connected: AtomicU16,
 }
 
 impl Setting {
     /// Starts upstream and relay; clients from `network` need no password.
     pub async fn start(network: &str) -> Self {
+        Self::start_with(network, |_| {}).await
+    }
+
+    /// The same with something set otherwise.
+    pub async fn start_with(network: &str, adjust: impl FnOnce(&mut RelayConfig)) -> Self {
         let upstream = SmtpServer::plain().await.unwrap();
         upstream.change(|settings| settings.further_extensions = vec!["SMTPUTF8".to_owned()]);
         let authority = CertificateAuthority::new("Postroad abuse").unwrap();
         let issued = authority.issue(&["localhost"]).unwrap();
-        let ports = [(); 3].map(|()| free_port().unwrap());
-        let config = config(network, ports, &upstream, &issued);
+        let clients = CertificateAuthority::new("Postroad abuse clients").unwrap();
+        let ports = [(); 6].map(|()| free_port().unwrap());
+        let mut config = config(network, ports, &upstream, &issued);
+        config.listeners[Port::Certified as usize].client_certificate =
+            Some(ClientCertificateRequest { required: true, ca_bundle_pem: clients.pem() });
+        adjust(&mut config);
         let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
-        Self { upstream, authority, relay, ports, clients: AtomicU16::new(0) }
+        Self { upstream, authority, clients, relay, ports, connected: AtomicU16::new(0) }
     }
 
     /// A connection to a listener; nothing has been read. Each comes from an address of its own, because the relay remembers
     /// what an address has done.
     pub async fn connect(&self, port: Port) -> SmtpClient {
-        let [high, low] = self.clients.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let [high, low] = self.connected.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         self.connect_from(Ipv4Addr::new(127, 1, high, low), port).await
     }
 
@@ -105,7 +127,7 @@ impl Setting {
     }
 }
 
-fn config(network: &str, ports: [u16; 3], upstream: &SmtpServer, issued: &IssuedCertificate) -> RelayConfig {
+fn config(network: &str, ports: [u16; 6], upstream: &SmtpServer, issued: &IssuedCertificate) -> RelayConfig {
     let indented = |pem: &str| pem.trim_end().replace('\n', "\n    ");
     let text = format!(
         "version: relay-config.postroad.dev/v1
@@ -116,6 +138,9 @@ listeners:
 - {{name: smtp, address: '127.0.0.1:{smtp}', tls: None, authentication: None}}
 - {{name: submission, address: '127.0.0.1:{submission}', tls: Required, authentication: Required}}
 - {{name: submissions, address: '127.0.0.1:{submissions}', tls: Implicit, authentication: Required}}
+- {{name: normalising, address: '127.0.0.1:{normalising}', tls: None, authentication: None, bareNewline: Normalise}}
+- {{name: proxied, address: '127.0.0.1:{proxied}', tls: None, authentication: None, proxies: [{BALANCERS}]}}
+- {{name: certified, address: '127.0.0.1:{certified}', tls: Implicit, authentication: None}}
 certificate:
   certificateChainPem: |
     {chain}
@@ -123,6 +148,7 @@ certificate:
     {key}
 identities:
 - {{name: network, match: {{network: {{cidrs: [{network}]}}}}}}
+- {{name: certified, match: {{clientCertificate: {{dnsNames: [{CERTIFIED}]}}}}}}
 - {{name: users, match: {{password: {{users: {{'{USER}': '{PASSWORD}'}}}}}}}}
 routes: [{{name: all, recipientDomains: [recipient.example, relay.example], upstream: service}}]
 upstreams:
@@ -136,6 +162,9 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 10}}
         smtp = ports[0],
         submission = ports[1],
         submissions = ports[2],
+        normalising = ports[3],
+        proxied = ports[4],
+        certified = ports[5],
         chain = indented(&issued.certificate_pem),
         key = indented(&issued.key_pem),
         port = upstream.port(),

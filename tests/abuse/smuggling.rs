@@ -168,3 +168,39 @@ async fn chunks_with_an_end_of_content_in_them_leave_as_one_message() {
     }
     setting.only_what_is_in_order_arrives(7).await;
 }
+
+/// Whether a listener that turns a bare LF into CRLF still finds something to refuse: a bare CR or a NUL.
+fn is_refused_when_normalised(octets: &[u8]) -> bool {
+    let bare_cr = |at: usize| octets[at] == b'\r' && octets.get(at + 1) != Some(&b'\n');
+    octets.contains(&0) || (0..octets.len()).any(bare_cr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_bare_lf_becomes_crlf_still_only_crlf_dot_crlf_ends_a_message() {
+    let setting = Setting::start(OURS).await;
+    let mut accepted = 0;
+    for end in FALSE_ENDS {
+        let name = end.escape_ascii();
+        let mut client = setting.client(Port::Normalising).await;
+        for command in ["MAIL FROM:<a@sender.example>", "RCPT TO:<b@recipient.example>", "DATA"] {
+            client.command(command).await.unwrap();
+        }
+        client.send(&with_cargo(end)).await.unwrap();
+        let refused = is_refused_when_normalised(end);
+        let reply = client.reply().await.unwrap();
+        assert_eq!(reply.code, if refused { 550 } else { 250 }, "{name}: {reply}");
+        // One reply, and the session waits for a command: nothing of the cargo was taken for one.
+        assert_eq!(client.command("NOOP").await.unwrap().code, 250, "{name}");
+        accepted += usize::from(!refused);
+        let arrived = setting.upstream.wait_for(accepted, LIMIT).await.unwrap();
+        assert_eq!(arrived.len(), accepted, "{name}");
+        assert!(arrived.iter().all(|message| message.reverse_path == "a@sender.example"), "{name}");
+        if !refused {
+            let content = &arrived[accepted - 1].content;
+            let cargo = &CARGO[..CARGO.len() - 3];
+            assert!(content.ends_with(cargo), "{name} became {}", content.escape_ascii());
+        }
+    }
+    assert!(accepted >= 5, "{accepted} of them are bare line feeds");
+    setting.only_what_is_in_order_arrives(accepted).await;
+}
