@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use smtp_protocol::{Notify, Return};
 
+use crate::attempt::PastAttempt;
+
 /// A point in time in whole milliseconds since the Unix epoch, as it is kept on disk and compared over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -264,6 +266,9 @@ pub struct DeliveryState {
     /// its own is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_over_by: Option<u32>,
+    /// The latest attempts, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastAttempt>,
 }
 
 impl DeliveryState {
@@ -277,6 +282,7 @@ impl DeliveryState {
             recipients: vec![RecipientState::Queued; recipients],
             handing_over_to: None,
             handed_over_by: None,
+            history: Vec::new(),
         }
     }
 

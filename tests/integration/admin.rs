@@ -123,10 +123,28 @@ async fn queued_mail_is_found_by_what_it_is() {
     let page = setting.api("GET", "/admin/v1/queue?limit=1", 200).await;
     assert_eq!(page["next"].as_str(), Some(first.as_str()));
 
+    let history = setting.api("GET", &format!("/admin/v1/queue/{second}"), 200).await["history"].clone();
+    assert_eq!(history[0]["upstream"], "service");
+    assert!(
+        history[0]["address"].as_str().unwrap().ends_with(&format!(":{}", setting.upstream.port())),
+        "{history}"
+    );
+    let reply = &history[0]["replies"][0];
+    assert!(reply["text"].as_str().unwrap().contains("451 4.2.1 greylisted"), "{history}");
+    assert_eq!(reply["recipients"].as_array().unwrap().len(), 2);
+    let logged = setting.relay.log().tail(1000);
+    let line =
+        logged.lines().find(|line| line.contains("deferred") && line.contains("also@example.net")).unwrap();
+    for part in [second.as_str(), "upstream=\"service\"", "milliseconds=", "greylisted", "next="] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!logged.contains("secret content"));
+
     let (listed, success) = setting.command(&["list", "--sender", "shop.example"]).await;
     assert!(success && listed.contains(&first) && !listed.contains(&second), "{listed}");
     let (shown, success) = setting.command(&["show", &second]).await;
     assert!(success && shown.contains("<slow@example.org> Queued service"), "{shown}");
+    assert!(shown.contains("greylisted"), "{shown}");
     assert!(!shown.contains("secret content"));
     let (told, success) = setting.command(&["show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;
     assert!(!success && told.contains("is not in the spool"), "{told}");

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 pub use search::{LARGEST_PAGE, Search};
 pub use state::Admin;
-pub use view::{Message, MessageState, Page, RecipientView, Summary};
+pub use view::{AttemptView, Message, MessageState, Page, RecipientView, ReplyView, Summary};
 
 /// Where the part that demands the token is.
 pub const API: &str = "/admin/v1";

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{Message, MessageState, RecipientView, Summary};
+use super::view::{AttemptView, Message, MessageState, RecipientView, ReplyView, Summary};
+use crate::attempt::{PastAttempt, PastResult};
 use crate::config::Policy;
-use crate::message::{Envelope, MessageId, Timestamp};
+use crate::message::{DeliveryState, Envelope, MessageId, RecipientState, Timestamp};
 use crate::routing;
 use crate::spool::Stored;
 
@@ -110,6 +111,7 @@ pub(super) fn summary(stored: &Stored, policy: &Policy, now: Timestamp) -> Summa
         first_recipient: queued(stored).next().map(|(_, address)| address.to_owned()),
         upstreams: upstreams.into_iter().collect(),
         size: envelope.size,
+        last_reply: last_reply(state),
     }
 }
 
@@ -122,7 +124,29 @@ pub(super) fn message(stored: &Stored, policy: &Policy, now: Timestamp) -> Messa
         upstream: upstream(policy, envelope, &recipient.address),
     };
     let recipients = envelope.recipients.iter().zip(&state.recipients).map(recipient).collect();
-    Message { summary: summary(stored, policy, now), recipients }
+    let history = state.history.iter().map(|attempt| attempt_view(envelope, attempt)).collect();
+    Message { summary: summary(stored, policy, now), recipients, history }
+}
+
+fn attempt_view(envelope: &Envelope, attempt: &PastAttempt) -> AttemptView {
+    let address = |index: &usize| Some(envelope.recipients.get(*index)?.address.clone());
+    let reply = |result: &PastResult| ReplyView {
+        recipients: result.recipients.iter().filter_map(address).collect(),
+        text: result.text.clone(),
+    };
+    AttemptView {
+        at: attempt.at.to_string(),
+        upstream: attempt.upstream.clone(),
+        address: attempt.address.clone(),
+        milliseconds: attempt.took,
+        replies: attempt.results.iter().map(reply).collect(),
+    }
+}
+
+fn last_reply(state: &DeliveryState) -> Option<String> {
+    let queued = |index: &usize| state.recipients.get(*index) == Some(&RecipientState::Queued);
+    let results = state.history.iter().rev().flat_map(|attempt| &attempt.results);
+    results.filter(|result| result.recipients.iter().any(queued)).map(|result| result.text.clone()).next()
 }
 
 fn upstream(policy: &Policy, envelope: &Envelope, address: &str) -> Option<String> {
@@ -132,7 +156,6 @@ fn upstream(policy: &Policy, envelope: &Envelope, address: &str) -> Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{DeliveryState, RecipientState};
 
     const NOW: Timestamp = Timestamp(100_000);
 

@@ -59,6 +59,9 @@ pub struct Summary {
     pub upstreams: Vec<String>,
     /// Octets of its content.
     pub size: u64,
+    /// What the latest attempt came to for one of the recipients still queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reply: Option<String>,
 }
 
 /// One message.
@@ -70,6 +73,35 @@ pub struct Message {
     pub summary: Summary,
     /// All its recipients, those delivered to as well, in the order of their RCPT commands.
     pub recipients: Vec<RecipientView>,
+    /// The latest attempts, oldest first.
+    pub history: Vec<AttemptView>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// When its outcome was there.
+    pub at: String,
+    /// The upstream.
+    pub upstream: String,
+    /// Where its session led; missing for a sandbox, and when no session came to an outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// How long it took.
+    pub milliseconds: u64,
+    /// What recipients were answered.
+    pub replies: Vec<ReplyView>,
+}
+
+/// What one or more recipients were answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplyView {
+    /// Their mailboxes.
+    pub recipients: Vec<String>,
+    /// The upstream's reply, or why there was none; shortened.
+    pub text: String,
 }
 
 /// One recipient.

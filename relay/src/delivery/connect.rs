@@ -88,6 +88,7 @@ async fn open_port(
     let connect = TcpStream::connect((upstream.host.as_str(), port.port));
     let stream = within(CONNECT_TIMEOUT, "connecting", connect).await.map_err(PortError::unusable)?;
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
     let tls = Tls { connector: TlsConnector::from(upstream.tls.clone()), name: upstream.server_name.clone() };
     let (stream, mode): (BoxedStream, ClientTls) = match port.tls {
         UpstreamTls::None => (Box::new(stream), ClientTls::None),
@@ -102,7 +103,8 @@ async fn open_port(
         credentials: upstream.credentials.clone(),
         nonce: nonce(),
     };
-    Connection::establish(stream, config, Some(tls)).await.map_err(|failure| match failure {
+    let established = Connection::establish(stream, config, Some(tls)).await;
+    established.map(|connection| connection.with_peer(peer)).map_err(|failure| match failure {
         SessionFailure::Greeting(_)
         | SessionFailure::Ehlo(_)
         | SessionFailure::Authentication(_)

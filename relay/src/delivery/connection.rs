@@ -3,6 +3,7 @@
 //! It knows nothing of ports, jobs or queues. A method that returns a [`SessionFailure`] has made the connection useless.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     buffer: BytesMut,
     /// What the upstream said while content was still being written.
     decided: Option<ClientEvent>,
+    /// The other end, where that is an address.
+    peer: Option<SocketAddr>,
 }
 
 impl Connection {
@@ -78,7 +81,7 @@ impl Connection {
     ) -> Result<Self, SessionFailure> {
         let session = ClientSession::new(config);
         let mut connection =
-            Self { stream, session, buffer: BytesMut::with_capacity(READ_OCTETS), decided: None };
+            Self { stream, session, buffer: BytesMut::with_capacity(READ_OCTETS), decided: None, peer: None };
         loop {
             match connection.event().await {
                 ClientEvent::StartTls => connection = connection.start_tls(tls.as_ref()).await?,
@@ -144,6 +147,16 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// The same connection, which leads to `peer`.
+    pub(super) fn with_peer(self, peer: Option<SocketAddr>) -> Self {
+        Self { peer, ..self }
+    }
+
+    /// Where it leads, if that is an address.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// What the upstream offers.

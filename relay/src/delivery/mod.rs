@@ -16,7 +16,9 @@ pub use connect::{OpenError, PortMemory};
 pub use outcome::Fate;
 pub use session::{Session, run};
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::message::MessageId;
 use crate::spool::SpoolError;
@@ -36,6 +38,15 @@ pub struct Job {
     pub broken_sessions: u8,
 }
 
+/// Where a job was carried, and how long that took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// The other end of the session; `None` for a sandbox.
+    pub address: Option<SocketAddr>,
+    /// From the beginning of the job to its last reply.
+    pub took: Duration,
+}
+
 /// What a session tells dispatch.
 #[derive(Debug)]
 pub enum Report {
@@ -49,6 +60,8 @@ pub enum Report {
         job: Job,
         /// One fate per recipient of the job, in its order.
         fates: Vec<Fate>,
+        /// How it was carried.
+        contact: Contact,
     },
     /// Nothing was delivered and nothing was decided: the job is to be tried again on another session.
     Returned {

@@ -23,6 +23,18 @@ pub enum Fate {
     Held(Hold),
 }
 
+impl Fate {
+    /// The upstream's reply, or why there is none, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Delivered(reply) | Self::Relayed(reply) | Self::Refused(reply) => reply.to_string(),
+            Self::Deferred(why) | Self::Held(Hold { why, .. }) => why.clone(),
+            Self::Unsupported(unmet) => unmet.to_string(),
+        }
+    }
+}
+
 /// How the transaction as a whole is to be taken.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -19,7 +19,7 @@ use super::connect::{self, OpenError, PortMemory};
 use super::connection::{Connection, Transacted};
 use super::non_ascii::NonAscii;
 use super::outcome::{Fate, Outcome, judge};
-use super::{Job, Report, SessionId};
+use super::{Contact, Job, Report, SessionId};
 use crate::config::{Destination, UpstreamPolicy};
 use crate::sandbox;
 use crate::spool::{Spool, SpoolError};
@@ -113,6 +113,8 @@ impl Session {
     }
 
     async fn deliver(&self, connection: &mut Connection, job: Job) -> (Report, bool) {
+        let (began, address) = (Instant::now(), connection.peer());
+        let contact = || Contact { address, took: began.elapsed() };
         let (mut transaction, content) = match self.read(&job).await {
             Ok(read) => read,
             Err(error) => return (Report::Unreadable { job, error }, true),
@@ -121,7 +123,7 @@ impl Session {
             Ok(None) => {}
             Ok(Some(unmet)) => {
                 let fates = job.recipients.iter().map(|_| Fate::Unsupported(unmet)).collect();
-                return (Report::Finished { job, fates }, true);
+                return (Report::Finished { job, fates, contact: contact() }, true);
             }
             Err(error) => return (Report::Unreadable { job, error }, true),
         }
@@ -132,7 +134,7 @@ impl Session {
                     if !replies.notifies {
                         fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));
                     }
-                    (Report::Finished { job, fates }, replies.reusable)
+                    (Report::Finished { job, fates, contact: contact() }, replies.reusable)
                 }
                 Outcome::SessionClosed(reply) => (
                     Report::Returned {
@@ -148,7 +150,7 @@ impl Session {
                     id = %job.id, upstream = self.upstream.name, %failure,
                     "the outcome is unknown; the message is sent again and may arrive twice"
                 );
-                (Report::Finished { job, fates }, false)
+                (Report::Finished { job, fates, contact: contact() }, false)
             }
             Transacted::Failed(failure) => {
                 (Report::Returned { job, fault: Some(failure.to_string()) }, false)

@@ -13,9 +13,10 @@ use super::lanes::Lanes;
 use super::news::{News, Remedy};
 use super::plan::{self, Plan, Planned, Request};
 use super::settle::{Settled, Unsettled};
+use crate::attempt::Attempt;
 use crate::budget::{Clock, Saved};
 use crate::config::Policy;
-use crate::delivery::{Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
+use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::queue::{Queue, schedule};
 use crate::spool::{self, Recovered, SpoolError};
@@ -245,10 +246,10 @@ impl Core {
                 self.not_opened(&upstream, session, &error, now.monotonic);
                 self.forget(session);
             }
-            Report::Finished { job, fates } => {
+            Report::Finished { job, fates, contact } => {
                 lane.idle(session, now.monotonic);
                 self.heed(&upstream, &fates, now.monotonic);
-                self.outcome(&upstream, Some(session), &job, fates);
+                self.outcome(&upstream, &job, fates, Some(contact));
             }
             Report::Returned { job, fault: None } => self.give_back(session, job, now.monotonic),
             Report::Returned { job, fault: Some(fault) } => self.broken(session, job, fault, now.monotonic),
@@ -307,7 +308,7 @@ impl Core {
         self.tell(News::SessionLost { upstream: upstream.clone(), id: job.id, reason: reason.clone() });
         if !again {
             let fates = job.recipients.iter().map(|_| Fate::Deferred(reason.clone())).collect();
-            self.outcome(&upstream, Some(session), &job, fates);
+            self.outcome(&upstream, &job, fates, None);
         }
     }
 
@@ -328,10 +329,16 @@ impl Core {
 
     // Outcomes.
 
-    fn outcome(&mut self, upstream: &Arc<str>, session: Option<SessionId>, job: &Job, fates: Vec<Fate>) {
-        let (upstream, id) = (upstream.clone(), job.id);
-        self.tell(News::Attempted { upstream, session, id, fates: fates.clone() });
-        let unsettled = self.messages.outcome(job.id, job.recipients.iter().copied().zip(fates));
+    /// The job's recipients have their fates; without a contact no session came to an outcome.
+    fn outcome(&mut self, upstream: &Arc<str>, job: &Job, fates: Vec<Fate>, contact: Option<Contact>) {
+        self.tell(News::attempted(upstream, &fates));
+        let attempt = Attempt {
+            upstream: upstream.clone(),
+            address: contact.and_then(|contact| contact.address),
+            took: contact.map_or(Duration::ZERO, |contact| contact.took),
+            recipients: job.recipients.clone(),
+        };
+        let unsettled = self.messages.outcome(job.id, fates, attempt);
         self.settle(unsettled);
     }
 
@@ -352,6 +359,7 @@ impl Core {
         if expired > 0 {
             self.tell(News::Expired(expired));
         }
+        self.tell(News::Settled { id: settled.id, recipients: settled.recipients });
         if settled.last {
             match settled.wait {
                 Some(wait) => self.queue.reschedule(settled.id, now.wall.after(wait)),
@@ -411,7 +419,7 @@ impl Core {
         for (upstream, obstacle, jobs) in taken {
             for job in jobs {
                 let fates = job.recipients.iter().map(|_| Fate::Deferred(obstacle.clone())).collect();
-                self.outcome(&upstream, None, &job, fates);
+                self.outcome(&upstream, &job, fates, None);
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::settle::Unsettled;
+use crate::attempt::Attempt;
 use crate::delivery::Fate;
 use crate::message::MessageId;
 
@@ -19,6 +20,8 @@ struct Message {
     parts: usize,
     /// Outcomes that no settlement covers yet: recipient index and fate.
     fates: Vec<(usize, Fate)>,
+    /// The attempts they come from.
+    attempts: Vec<Attempt>,
     /// Whether a settlement is under way.
     settling: bool,
 }
@@ -45,15 +48,12 @@ impl InFlight {
         }
     }
 
-    /// One part has its outcome. Ignored for a message that is no longer in flight.
-    pub(super) fn outcome(
-        &mut self,
-        id: MessageId,
-        fates: impl Iterator<Item = (usize, Fate)>,
-    ) -> Option<Unsettled> {
+    /// One part has its outcome: a fate for each recipient of the attempt. Ignored for a message that is no longer in flight.
+    pub(super) fn outcome(&mut self, id: MessageId, fates: Vec<Fate>, attempt: Attempt) -> Option<Unsettled> {
         let message = self.0.get_mut(&id)?;
         message.parts = message.parts.saturating_sub(1);
-        message.fates.extend(fates);
+        message.fates.extend(attempt.recipients.iter().copied().zip(fates));
+        message.attempts.push(attempt);
         self.next(id)
     }
 
@@ -79,18 +79,26 @@ impl InFlight {
             return None;
         }
         message.settling = true;
-        Some(Unsettled { id, fates: std::mem::take(&mut message.fates), last: message.parts == 0 })
+        let (fates, attempts) = (std::mem::take(&mut message.fates), std::mem::take(&mut message.attempts));
+        Some(Unsettled { id, fates, attempts, last: message.parts == 0 })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const ID: MessageId = MessageId(1);
 
     fn deferred(index: usize) -> (usize, Fate) {
         (index, Fate::Deferred("busy".to_owned()))
+    }
+
+    fn outcome(messages: &mut InFlight, index: usize) -> Option<Unsettled> {
+        let (upstream, took) = ("ses".into(), Duration::ZERO);
+        let attempt = Attempt { upstream, address: None, took, recipients: [index].into() };
+        messages.outcome(ID, vec![deferred(index).1], attempt)
     }
 
     fn shape(unsettled: Option<Unsettled>) -> Option<(Vec<usize>, bool)> {
@@ -101,12 +109,12 @@ mod tests {
     fn settlements_of_one_message_follow_each_other_and_the_last_ends_it() {
         let mut messages = InFlight::default();
         assert_eq!(shape(messages.planned(ID, 3, Vec::new())), None);
-        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), Some((vec![0], false)));
-        assert_eq!(shape(messages.outcome(ID, [deferred(1)].into_iter())), None, "one settlement at a time");
-        assert_eq!(shape(messages.outcome(ID, [deferred(2)].into_iter())), None);
+        assert_eq!(shape(outcome(&mut messages, 0)), Some((vec![0], false)));
+        assert_eq!(shape(outcome(&mut messages, 1)), None, "one settlement at a time");
+        assert_eq!(shape(outcome(&mut messages, 2)), None);
         assert_eq!(shape(messages.settled(ID, false)), Some((vec![1, 2], true)));
         assert_eq!(shape(messages.settled(ID, true)), None);
-        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), None, "it is gone");
+        assert_eq!(shape(outcome(&mut messages, 0)), None, "it is gone");
     }
 
     #[test]
@@ -126,6 +134,6 @@ mod tests {
         messages.planned(ID, 1, Vec::new());
         messages.replanned(ID);
         assert_eq!(shape(messages.planned(ID, 2, Vec::new())), None);
-        assert_eq!(shape(messages.outcome(ID, [deferred(0)].into_iter())), Some((vec![0], false)));
+        assert_eq!(shape(outcome(&mut messages, 0)), Some((vec![0], false)));
     }
 }

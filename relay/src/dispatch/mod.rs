@@ -15,6 +15,7 @@ mod event;
 mod in_flight;
 mod lane;
 mod lanes;
+mod line;
 mod news;
 mod observer;
 mod plan;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{Fate, Hold, SessionId};
+use super::line::Line;
+use crate::delivery::{Fate, Hold};
 use crate::message::MessageId;
 use crate::spool::SpoolError;
 
@@ -20,8 +21,10 @@ pub(super) enum News {
     OpenSessions { upstream: Arc<str>, count: usize },
     /// A session broke under the message before it had an outcome.
     SessionLost { upstream: Arc<str>, id: MessageId, reason: String },
-    /// Recipients of one message have their fates, by a transaction on `session` or without one.
-    Attempted { upstream: Arc<str>, session: Option<SessionId>, id: MessageId, fates: Vec<Fate> },
+    /// Recipients of one message have their fates: so many of each kind.
+    Attempted { upstream: Arc<str>, delivered: u64, deferred: u64, failed: u64 },
+    /// The outcome of an attempt is on stable storage.
+    Settled { id: MessageId, recipients: Vec<Line> },
     /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
     Held { upstream: Arc<str>, hold: Hold, known: bool },
     /// The upstream takes mail again.
@@ -36,6 +39,21 @@ pub(super) enum News {
     Unrecorded { id: MessageId, error: SpoolError },
     /// A message could not be read, and this is done about it.
     Unreadable { id: MessageId, error: SpoolError, remedy: Remedy },
+}
+
+impl News {
+    /// Counts the fates.
+    pub(super) fn attempted(upstream: &Arc<str>, fates: &[Fate]) -> Self {
+        let (mut delivered, mut deferred, mut failed) = (0, 0, 0);
+        for fate in fates {
+            match fate {
+                Fate::Delivered(_) | Fate::Relayed(_) => delivered += 1,
+                Fate::Refused(_) | Fate::Unsupported(_) => failed += 1,
+                Fate::Deferred(_) | Fate::Held(_) => deferred += 1,
+            }
+        }
+        Self::Attempted { upstream: upstream.clone(), delivered, deferred, failed }
+    }
 }
 
 /// What is done about a message that cannot be read.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::line::Line;
 use super::news::{News, Remedy};
-use crate::delivery::{Fate, Hold, HoldKind, SessionId};
-use crate::message::MessageId;
+use crate::delivery::{Hold, HoldKind};
+use crate::message::{MessageId, RecipientState};
 use crate::metrics::{self, Metrics};
 use crate::spool::SpoolError;
 
@@ -33,9 +34,10 @@ impl Observer {
             News::SessionLost { upstream, id, reason } => {
                 tracing::info!(%id, %upstream, reason, "session lost before an outcome");
             }
-            News::Attempted { upstream, session, id, fates } => {
-                self.attempted(&upstream, session, id, &fates)
+            News::Attempted { upstream, delivered, deferred, failed } => {
+                self.attempted(&upstream, delivered, deferred, failed);
             }
+            News::Settled { id, recipients } => recipients.iter().for_each(|line| log_recipient(id, line)),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
             News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
             News::Expired(recipients) => {
@@ -90,28 +92,18 @@ impl Observer {
         }
     }
 
-    /// One line for what a transaction delivered, whose recipients share the reply to the content, and one for each that waits.
-    fn attempted(&self, upstream: &str, session: Option<SessionId>, id: MessageId, fates: &[Fate]) {
+    /// Nothing is made of a count of zero: a series begins with what it counts.
+    fn attempted(&self, upstream: &str, delivered: u64, deferred: u64, failed: u64) {
         let label = metrics::upstream(upstream);
-        let mut delivered = Vec::new();
-        for fate in fates {
-            match fate {
-                Fate::Delivered(reply) | Fate::Relayed(reply) => {
-                    delivered.push(reply);
-                    self.0.recipients_delivered.get_or_create(&label).inc();
-                }
-                Fate::Refused(_) | Fate::Unsupported(_) => {
-                    self.0.recipients_failed.get_or_create(&label).inc();
-                }
-                Fate::Deferred(reason) | Fate::Held(Hold { why: reason, .. }) => {
-                    tracing::info!(%id, upstream, reason, "deferred");
-                    self.0.recipients_deferred.get_or_create(&label).inc();
-                }
+        let counters = &*self.0;
+        for (family, count) in [
+            (&counters.recipients_delivered, delivered),
+            (&counters.recipients_deferred, deferred),
+            (&counters.recipients_failed, failed),
+        ] {
+            if count > 0 {
+                family.get_or_create(&label).inc_by(count);
             }
-        }
-        if let Some(reply) = delivered.first() {
-            let session = session.map(|session| session.0);
-            tracing::info!(%id, upstream, session, recipients = delivered.len(), %reply, "delivered");
         }
     }
 
@@ -139,6 +131,29 @@ impl Observer {
                 self.0.messages_quarantined.inc();
                 tracing::error!(%id, %error, "a message is damaged and goes into quarantine");
             }
+        }
+    }
+}
+
+/// One line a recipient and attempt; docs/operations/log.md explains the fields.
+fn log_recipient(id: MessageId, line: &Line) {
+    let Line { recipient, state, upstream, address, took, text, next } = line;
+    let (upstream, address) = (upstream.as_deref(), address.map(tracing::field::display));
+    let milliseconds = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    match state {
+        RecipientState::Delivered => {
+            tracing::info!(%id, recipient, upstream, address, milliseconds, reply = text, "delivered");
+        }
+        RecipientState::Queued => {
+            let next = next.map(tracing::field::display);
+            tracing::info!(%id, recipient, upstream, address, milliseconds, reason = text, next, "deferred");
+        }
+        RecipientState::Failed => {
+            tracing::warn!(%id, recipient, upstream, address, milliseconds, reason = text, "undeliverable");
+        }
+        RecipientState::Expired => {
+            let expired = true;
+            tracing::warn!(%id, recipient, upstream, address, milliseconds, expired, reason = text, "undeliverable");
         }
     }
 }

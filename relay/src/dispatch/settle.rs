@@ -1,13 +1,16 @@
 //! Carries out a [`settlement`](super::settlement) decision: one atomic change of the spool that ends or reschedules the
 //! message and, where its sender must be told, accepts the notification in the same instant.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smtp_protocol::Return;
 
+use super::line::{self, Line};
 use super::settlement::{self, Decision, Rules};
+use crate::attempt::{self, Attempt};
 use crate::config::Policy;
 use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
@@ -27,6 +30,8 @@ pub(super) struct Unsettled {
     pub(super) id: MessageId,
     /// Recipient index and fate.
     pub(super) fates: Vec<(usize, Fate)>,
+    /// The attempts they come from; none for recipients without a route.
+    pub(super) attempts: Vec<Attempt>,
     /// Whether no other part of the message is being attempted.
     pub(super) last: bool,
 }
@@ -42,6 +47,8 @@ pub(super) struct Settled {
     pub(super) notification: Option<Accepted>,
     /// The recipients that are queued no longer, by what became of them.
     pub(super) ended: Fates,
+    /// What there is to log of the recipients.
+    pub(super) recipients: Vec<Line>,
 }
 
 /// Settles. Durable when it returns.
@@ -67,12 +74,26 @@ pub(super) async fn settle(
         settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
     let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
-    let Decision { state, ended, .. } = decision;
-    let wait = state.as_ref().map(|state| state.due_at.since(rules.now));
-    let settlement = Settlement { id: unsettled.id, state, fates: ended, accept };
+    let Decision { mut state, ended, results, .. } = decision;
+    let Unsettled { id, fates, attempts, last } = unsettled;
+    let due_at = state.as_ref().map(|state| state.due_at);
+    let recipients = line::lines(&stored.envelope, &fates, &attempts, &results, due_at.filter(|_| last));
+    let wait = due_at.map(|due_at| due_at.since(rules.now));
+    if let Some(state) = &mut state {
+        remember(state, &fates, &attempts, rules.now);
+    }
+    let settlement = Settlement { id, state, fates: ended, accept };
     tombstones.settle(spool, handed_over_by, settlement).await?;
     let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
-    Ok(Settled { id: unsettled.id, last: unsettled.last, wait, notification: accepted, ended })
+    Ok(Settled { id, last, wait, notification: accepted, ended, recipients })
+}
+
+/// Keeps the attempts with the state, for people who ask why the message is still here.
+fn remember(state: &mut DeliveryState, fates: &[(usize, Fate)], attempts: &[Attempt], now: Timestamp) {
+    let fates: HashMap<usize, &Fate> = fates.iter().map(|(index, fate)| (*index, fate)).collect();
+    for attempt in attempts {
+        attempt::remember(&mut state.history, attempt, |index| Some(fates.get(&index)?.text()), now);
+    }
 }
 
 /// The message that tells the sender, unless there is nothing to tell or nobody to tell it to.
@@ -83,9 +104,6 @@ async fn notification(
     mut notices: Vec<Notice>,
     now: SystemTime,
 ) -> Option<(Envelope, DeliveryState, Bytes)> {
-    for failure in notices.iter().filter(|notice| notice.reason.is_failure()) {
-        tracing::warn!(id = %envelope.id, recipient = failure.recipient.address, reason = ?failure.reason, "undeliverable");
-    }
     notices.retain(Notice::is_wanted);
     if notices.is_empty() || envelope.reverse_path.is_empty() {
         return None;

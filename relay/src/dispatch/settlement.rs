@@ -32,6 +32,8 @@ pub(super) struct Decision {
     pub(super) notices: Vec<Notice>,
     /// How many recipients are queued no longer, by what became of them.
     pub(super) ended: Fates,
+    /// Where the recipients given stand now, by index.
+    pub(super) results: Vec<(usize, RecipientState)>,
 }
 
 /// Applies `fates` (recipient index and fate) to the state. `last` says that no other part of this message is being
@@ -46,6 +48,7 @@ pub(super) fn decide(
     let expired = schedule::expired(envelope.accepted_at, rules.expire_after, rules.now);
     let mut notices = Vec::new();
     let mut ended = Fates::default();
+    let mut results = Vec::with_capacity(fates.len());
     // As Notice::is_wanted: who is told is part of the account.
     let told = |recipient: &Recipient| !envelope.reverse_path.is_empty() && recipient.notify_of_failure();
     let failed =
@@ -87,6 +90,7 @@ pub(super) fn decide(
             }
             Fate::Deferred(_) | Fate::Held(_) => {}
         }
+        results.push((*index, *recipient));
     }
     if last && let Some(wait) = uncharged_wait(fates, rules) {
         state.due_at = rules.now.after(wait);
@@ -99,7 +103,7 @@ pub(super) fn decide(
         state.delay_reported = true;
     }
     let remaining = state.queued().next().is_some();
-    Decision { state: remaining.then_some(state), notices, ended }
+    Decision { state: remaining.then_some(state), notices, ended, results }
 }
 
 /// What there is to tell of recipients that are still to be delivered (RFC 3461 §4.1).

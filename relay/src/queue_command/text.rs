@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::admin::{Message, Page, Summary};
+use crate::admin::{AttemptView, Message, Page, Summary};
 
 /// A list, one line a message.
 pub(super) fn page(out: &mut impl Write, page: &Page) -> io::Result<()> {
@@ -25,6 +25,9 @@ pub(super) fn page(out: &mut impl Write, page: &Page) -> io::Result<()> {
             visible(&message.sender),
             visible(first),
         )?;
+        if let Some(reply) = &message.last_reply {
+            writeln!(out, "    {}", visible(reply))?;
+        }
     }
     match page.next {
         Some(next) => writeln!(out, "more: --after {next}"),
@@ -47,6 +50,14 @@ pub(super) fn message(out: &mut impl Write, message: &Message) -> io::Result<()>
     for recipient in &message.recipients {
         let upstream = recipient.upstream.as_deref().unwrap_or("no route");
         writeln!(out, "recipient  <{}> {:?} {upstream}", visible(&recipient.address), recipient.state)?;
+    }
+    for attempt in &message.history {
+        let AttemptView { at, upstream, address, milliseconds, replies } = attempt;
+        let address = address.as_deref().unwrap_or("no session");
+        writeln!(out, "attempt    {at} {upstream} {address} {milliseconds} ms")?;
+        for reply in replies {
+            writeln!(out, "    <{}>: {}", visible(&reply.recipients.join(">, <")), visible(&reply.text))?;
+        }
     }
     Ok(())
 }
