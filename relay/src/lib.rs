@@ -22,6 +22,7 @@ pub mod listen;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod order;
 pub mod queue;
 pub mod queue_command;
 pub mod relay;

@@ -47,7 +47,7 @@ enum Command {
         #[arg(long, env = "POSTROAD_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
     },
-    /// Looks at the queue of the relay that runs here.
+    /// Looks at the queue of the relay that runs here, and gives orders for what is in it.
     Queue(QueueArguments),
     /// Shows what sandbox upstreams have captured.
     Sandbox {

@@ -18,6 +18,9 @@ use crate::attempt::PastAttempt;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// Later than any time.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// This time, `duration` later; saturates.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
@@ -256,6 +259,9 @@ pub struct DeliveryState {
     /// Whether the sender has been told that the message is late.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delay_reported: bool,
+    /// Whether a person wants it left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// One entry per recipient of the envelope, in its order; none in a tombstone ([`Self::tombstone`]).
     pub recipients: Vec<RecipientState>,
     /// The relay of the pool that is being given the message, by ordinal. Whether it has it is known only when it has said so:
@@ -279,6 +285,7 @@ impl DeliveryState {
             attempts: 0,
             due_at: now,
             delay_reported: false,
+            held: false,
             recipients: vec![RecipientState::Queued; recipients],
             handing_over_to: None,
             handed_over_by: None,
@@ -297,6 +304,12 @@ impl DeliveryState {
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
         self.recipients.is_empty()
+    }
+
+    /// When the message is to be given out; never while it is held.
+    #[must_use]
+    pub fn next_due(&self) -> Timestamp {
+        if self.held { Timestamp::NEVER } else { self.due_at }
     }
 
     /// The indices of the recipients still to be delivered.

@@ -29,6 +29,9 @@ use crate::telemetry;
 /// Accepted messages that may wait for dispatch to hear of them.
 const ACCEPTED_BACKLOG: usize = 1024;
 
+/// Orders of people that may wait for dispatch.
+const ORDERS_BACKLOG: usize = 16;
+
 /// What a relay is started with.
 #[derive(Clone, Debug)]
 pub struct Arguments {
@@ -63,6 +66,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let (phase, shutdown) = shutdown::channel();
     let (policy_in_force, policies) = watch::channel(policy.clone());
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_BACKLOG);
+    let (orders_in, orders) = mpsc::channel(ORDERS_BACKLOG);
     let limits = ConnectionLimits::default();
     let sessions = TaskTracker::new();
     let tombstones = Tombstones::default();
@@ -122,7 +126,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
                 metrics: metrics.clone(),
                 shutdown: shutdown.clone(),
             };
-            Some(tokio::spawn(dispatch::run(dispatch, ours, accepted)))
+            Some(tokio::spawn(dispatch::run(dispatch, ours, accepted, orders)))
         }
     };
     let listeners = bound.map(|bound| {
@@ -137,6 +141,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         shutdown: shutdown.clone(),
         limits,
         policy: policies.clone(),
+        orders: orders_in,
         token: arguments.config.with_file_name(admin_token::FILE_NAME),
     };
     let admin = tokio::spawn(admin::serve(admin_socket, admin));

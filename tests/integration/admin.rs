@@ -6,7 +6,7 @@ use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::{Security, SmtpClient};
-use postroad_tests::smtp_server::{Fault, SmtpServer, Stage};
+use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage};
 use serde_json::Value;
 
 use crate::{LIMIT, config};
@@ -148,4 +148,60 @@ async fn queued_mail_is_found_by_what_it_is() {
     assert!(!shown.contains("secret content"));
     let (told, success) = setting.command(&["show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;
     assert!(!success && told.contains("is not in the spool"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
+    let mut setting = setting().await;
+    let busy = setting.upstream.inject(Fault::reply(Stage::Recipient, "451 4.2.1 greylisted"));
+    let held = setting.send("app@shop.example", &["held@example.net"]).await;
+    let retried = setting.send("app@shop.example", &["retried@example.net"]).await;
+    let dropped = setting.send("app@shop.example", &["one@example.net", "two@example.net"]).await;
+    for id in [&held, &retried, &dropped] {
+        setting.attempted(id, 1).await;
+    }
+    let order = |id: &str, act: &str| format!("/admin/v1/queue/{id}/{act}");
+
+    let (told, success) = setting.command(&["hold", &held]).await;
+    assert!(success && told.contains("hold: done"), "{told}");
+    setting.api("POST", &order(&held, "retry"), 409).await;
+    setting.api("POST", &order(&retried, "release"), 409).await;
+    setting.api("POST", &order(&retried, "explode"), 400).await;
+    setting.api("POST", &order("01ARZ3NDEKTSV4RRFFQ69G5FAV", "drop"), 404).await;
+    let without = http::request(setting.relay.admin(), "POST", &order(&dropped, "drop"), None).await.unwrap();
+    assert_eq!(without.status, 401);
+
+    setting.api("POST", &order(&retried, "retry"), 200).await;
+    setting.attempted(&retried, 2).await;
+
+    setting.api("POST", &order(&dropped, "drop"), 200).await;
+    setting.api("GET", &format!("/admin/v1/queue/{dropped}"), 404).await;
+    let logged = setting.relay.log().tail(1000);
+    let lines = logged.lines().filter(|line| line.contains("dropped by order") && line.contains(&dropped));
+    assert_eq!(lines.count(), 2, "{logged}");
+
+    setting.relay.restart().await.unwrap();
+    assert_eq!(setting.find("?state=Held").await, [held.as_str()]);
+    assert_eq!(setting.find("").await, [&held, &retried].map(String::as_str));
+    let fates = setting.relay.scrape().await.unwrap();
+    assert_eq!(fates.value("postroad_relay_ledger_ended_total{fate=\"dropped\"}"), Some(2.0), "{fates:?}");
+
+    setting.upstream.withdraw(busy);
+    setting.api("POST", &order(&retried, "retry"), 200).await;
+    setting.upstream.wait_for(1, LIMIT).await.unwrap();
+    setting.api("POST", &order(&held, "release"), 200).await;
+    let received = setting.upstream.wait_for(2, LIMIT).await.unwrap();
+    assert_eq!(received[1].recipients, ["held@example.net"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_waits_for_a_dead_upstream_can_be_held() {
+    let setting = setting().await;
+    setting.upstream.inject(Fault::always(Stage::Greeting, Action::Close));
+    let id = setting.send("app@shop.example", &["a@example.net"]).await;
+    setting.api("POST", &format!("/admin/v1/queue/{id}/hold"), 200).await;
+    assert_eq!(setting.find("?state=Held").await, [id.as_str()]);
+    setting.upstream.withdraw_all();
+    setting.api("POST", &format!("/admin/v1/queue/{id}/release"), 200).await;
+    setting.upstream.wait_for(1, LIMIT).await.unwrap();
 }

@@ -1,8 +1,9 @@
 //! The admin port: what probes and Prometheus ask for is open to all (`health`), what tells of messages or takes orders is for
-//! whoever bears the pool's token (`bearer`, `queue`). No Service leads here. Reference: docs/reference/admin.md.
+//! whoever bears the pool's token (`bearer`, `queue`, `order`). No Service leads here. Reference: docs/reference/admin.md.
 
 mod bearer;
 mod health;
+mod order;
 mod queue;
 mod refusal;
 mod search;
@@ -11,12 +12,12 @@ mod view;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 pub use search::{LARGEST_PAGE, Search};
 pub use state::Admin;
-pub use view::{AttemptView, Message, MessageState, Page, RecipientView, ReplyView, Summary};
+pub use view::{AttemptView, Done, Message, MessageState, Page, RecipientView, ReplyView, Summary};
 
 /// Where the part that demands the token is.
 pub const API: &str = "/admin/v1";
@@ -29,6 +30,7 @@ pub async fn serve(socket: TcpListener, admin: Admin) -> std::io::Result<()> {
     let api = Router::new()
         .route("/queue", get(queue::list))
         .route("/queue/{id}", get(queue::show))
+        .route("/queue/{id}/{act}", post(order::give))
         .fallback(refusal::not_found)
         .layer(from_fn_with_state(admin.clone(), bearer::demand));
     let router = Router::new()

@@ -12,7 +12,7 @@ use super::search::{self, Search};
 use super::state::Admin;
 use super::view::{Message, Page};
 use crate::message::{MessageId, Timestamp};
-use crate::spool::SpoolError;
+use crate::spool::{SpoolError, Stored};
 
 /// How many messages one request looks at: well under a second of reading.
 const LOOKED_AT: usize = 10_000;
@@ -38,7 +38,7 @@ pub(super) async fn list(
             return Ok(Json(Page { messages, next: last }));
         }
         last = Some(id);
-        if let Ok(stored) = admin.spool.load(id).await {
+        if let Ok(stored) = message(&admin, id).await {
             let summary = search::summary(&stored, &policy, now);
             messages.extend(search.finds(&summary, &stored).then_some(summary));
         }
@@ -52,15 +52,16 @@ pub(super) async fn show(
     id: Result<Path<MessageId>, PathRejection>,
 ) -> Result<Json<Message>, Refusal> {
     let Path(id) = id.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
-    let stored = admin.spool.load(id).await.map_err(|error| refusal(&error))?;
+    let stored = message(&admin, id).await?;
     let policy = admin.policy.borrow().clone();
     Ok(Json(search::message(&stored, &policy, SystemTime::now().into())))
 }
 
-fn refusal(error: &SpoolError) -> Refusal {
-    let status = match error {
-        SpoolError::Unknown(_) => StatusCode::NOT_FOUND,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Refusal::new(status, error.to_string())
+/// What the spool holds of a message; nothing of one that is done with, though something of it may be left.
+pub(super) async fn message(admin: &Admin, id: MessageId) -> Result<Stored, Refusal> {
+    match admin.spool.load(id).await {
+        Ok(stored) if stored.state.is_tombstone() => Err(Refusal::from(&SpoolError::Unknown(id))),
+        Ok(stored) => Ok(stored),
+        Err(error) => Err(Refusal::from(&error)),
+    }
 }

@@ -5,6 +5,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::spool::SpoolError;
+
 /// Why a request is not answered as asked.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -15,6 +17,17 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into() }
+    }
+}
+
+impl From<&SpoolError> for Refusal {
+    fn from(error: &SpoolError) -> Self {
+        let status = match error {
+            SpoolError::Unknown(_) => StatusCode::NOT_FOUND,
+            SpoolError::Unhealthy(_) | SpoolError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

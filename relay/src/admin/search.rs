@@ -99,7 +99,7 @@ pub(super) fn summary(stored: &Stored, policy: &Policy, now: Timestamp) -> Summa
         queued(stored).filter_map(|(_, address)| upstream(policy, envelope, address)).collect();
     Summary {
         id: envelope.id,
-        state: if state.due_at > now { MessageState::Waiting } else { MessageState::Due },
+        state: standing(state, now),
         accepted_at: envelope.accepted_at.to_string(),
         age_seconds: now.since(envelope.accepted_at).as_secs(),
         due_at: state.due_at.to_string(),
@@ -112,6 +112,14 @@ pub(super) fn summary(stored: &Stored, policy: &Policy, now: Timestamp) -> Summa
         upstreams: upstreams.into_iter().collect(),
         size: envelope.size,
         last_reply: last_reply(state),
+    }
+}
+
+fn standing(state: &DeliveryState, now: Timestamp) -> MessageState {
+    match state {
+        DeliveryState { held: true, .. } => MessageState::Held,
+        DeliveryState { due_at, .. } if *due_at > now => MessageState::Waiting,
+        _ => MessageState::Due,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Policy;
 use crate::handover::Tombstones;
 use crate::limits::ConnectionLimits;
 use crate::metrics::Metrics;
+use crate::order::Order;
 use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 
@@ -27,6 +28,8 @@ pub struct Admin {
     pub limits: ConnectionLimits,
     /// The policy in force.
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// Where orders go.
+    pub orders: mpsc::Sender<Order>,
     /// The file with the token. It is read for each request, so that a changed token counts at once.
     pub token: PathBuf,
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::{MessageId, RecipientState};
+use crate::order::Act;
 
 /// Messages found by a search, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Page {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum MessageState {
+    /// A person wants it left alone.
+    Held,
     /// It waits for the time of its next attempt.
     Waiting,
     /// It is being delivered, or waits for its turn or for its upstream.
@@ -102,6 +105,16 @@ pub struct ReplyView {
     pub recipients: Vec<String>,
     /// The upstream's reply, or why there was none; shortened.
     pub text: String,
+}
+
+/// An order that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Done {
+    /// The message.
+    pub id: MessageId,
+    /// What was done.
+    pub done: Act,
 }
 
 /// One recipient.

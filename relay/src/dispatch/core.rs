@@ -11,6 +11,7 @@ use super::in_flight::InFlight;
 use super::lane::{self, Lane};
 use super::lanes::Lanes;
 use super::news::{News, Remedy};
+use super::obey::Obeyed;
 use super::plan::{self, Plan, Planned, Request};
 use super::settle::{Settled, Unsettled};
 use crate::attempt::Attempt;
@@ -18,6 +19,7 @@ use crate::budget::{Clock, Saved};
 use crate::config::Policy;
 use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
+use crate::order::{Order, OrderRefused};
 use crate::queue::{Queue, schedule};
 use crate::spool::{self, Recovered, SpoolError};
 use crate::submission::Accepted;
@@ -50,10 +52,8 @@ impl Core {
     /// any other.
     pub(super) fn new(policy: Arc<Policy>, ordinal: u32, recovered: Vec<Recovered>, now: Now) -> Self {
         let mut queue = Queue::new();
-        // A due time beyond any delay was computed by a clock that was ahead.
-        let latest = now.wall.after(policy.retry.longest());
         for message in recovered {
-            let due_at = message.due_at.min(latest);
+            let due_at = schedule::recovered(&policy.retry, message.due_at, now.wall);
             queue.insert(message.id, due_at, message.identity.as_deref().unwrap_or_default());
         }
         Self {
@@ -84,6 +84,8 @@ impl Core {
                     lane.recorded(covered, now.monotonic);
                 }
             }
+            Event::Ordered(order) => self.ordered(order),
+            Event::Obeyed(obeyed) => self.obeyed(obeyed),
             Event::PolicyChanged(policy, saved) => self.reconfigure(policy, saved, now),
             Event::ExpiryCheck => self.expire_unattempted(now),
             Event::Stopping => self.stopping = true,
@@ -177,7 +179,10 @@ impl Core {
 
     fn accept(&mut self, Accepted { envelope, state }: &Accepted) {
         let tenant = envelope.identity.as_deref().unwrap_or_default();
-        if self.queue.insert(envelope.id, state.due_at, tenant) && self.queue.take(envelope.id) {
+        if self.queue.insert(envelope.id, state.next_due(), tenant)
+            && !state.held
+            && self.queue.take(envelope.id)
+        {
             let plan = plan::plan(&self.policy, envelope, state.queued());
             self.enter_lanes(envelope.id, plan);
         }
@@ -422,6 +427,48 @@ impl Core {
                 self.outcome(&upstream, &job, fates, None);
             }
         }
+    }
+
+    // Orders.
+
+    fn ordered(&mut self, order: Order) {
+        if self.withdraw(order.id) {
+            self.settling += 1;
+            self.actions.push_back(Action::Obey(order));
+        } else {
+            let refused = OrderRefused::UnderWay(order.id);
+            self.actions.push_back(Action::Answer(order, Err(refused)));
+        }
+    }
+
+    /// Takes a message out of the queue, or out of the lanes when no session has any of it; nothing but an order is carried
+    /// out for it from here on.
+    fn withdraw(&mut self, id: MessageId) -> bool {
+        if self.queue.take(id) {
+            return true;
+        }
+        let waiting = self.lanes.iter().map(|(_, lane)| lane.waiting(id)).sum::<usize>()
+            + self.replan.iter().filter(|(part_of, _)| *part_of == id).count();
+        let withdrawn = self.messages.withdraw(id, waiting);
+        if withdrawn {
+            self.lanes.iter_mut().for_each(|(_, lane)| lane.withdraw(id));
+            self.replan.retain(|(part_of, _)| *part_of != id);
+        }
+        withdrawn
+    }
+
+    /// A message of which nothing is known any more is not tried by this process: see [`unsettled`](Self::unsettled).
+    fn obeyed(&mut self, obeyed: Obeyed) {
+        self.settling -= 1;
+        let Obeyed { order, result, due_at, recipients } = obeyed;
+        match due_at {
+            Some(due_at) => self.queue.reschedule(order.id, due_at),
+            None => self.queue.settle(order.id),
+        };
+        if result.is_ok() {
+            self.tell(News::Obeyed { id: order.id, act: order.act, recipients });
+        }
+        self.actions.push_back(Action::Answer(order, result));
     }
 
     // Policy.

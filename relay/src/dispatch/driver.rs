@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::budgets;
 use super::core::{Core, PLANNING};
 use super::event::{Action, Event, Now, Recorded};
+use super::obey::{self, Obeyed};
 use super::observer::Observer;
 use super::plan::{self, Planned, Request};
 use super::settle::{self, Settled, Unsettled};
@@ -20,6 +21,7 @@ use crate::delivery::{self, Job, PortMemory, Report, Session, SessionId};
 use crate::handover::Tombstones;
 use crate::message::MessageId;
 use crate::metrics::Metrics;
+use crate::order::Order;
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::{Recovered, Spool, SpoolError};
 use crate::submission::Accepted;
@@ -62,6 +64,7 @@ pub(super) struct Driver {
     reports: mpsc::Sender<(SessionId, Report)>,
     settled: mpsc::Sender<Result<Settled, (MessageId, SpoolError)>>,
     recorded: mpsc::Sender<Recorded>,
+    obeyed: mpsc::Sender<Obeyed>,
     tasks: TaskTracker,
 }
 
@@ -72,6 +75,8 @@ pub(super) struct Inbox {
     reports: mpsc::Receiver<(SessionId, Report)>,
     settled: mpsc::Receiver<Result<Settled, (MessageId, SpoolError)>>,
     recorded: mpsc::Receiver<Recorded>,
+    orders: mpsc::Receiver<Order>,
+    obeyed: mpsc::Receiver<Obeyed>,
 }
 
 impl Driver {
@@ -80,12 +85,14 @@ impl Driver {
         dispatch: Dispatch,
         recovered: Vec<Recovered>,
         accepted: mpsc::Receiver<Accepted>,
+        orders: mpsc::Receiver<Order>,
     ) -> (Self, Inbox) {
         let (requests, requested) = mpsc::channel(PLANNING);
         let (planned_in, planned) = mpsc::channel(PLANNING);
         let (reports_in, reports) = mpsc::channel(BACKLOG);
         let (settled_in, settled) = mpsc::channel(BACKLOG);
         let (recorded_in, recorded) = mpsc::channel(BACKLOG);
+        let (obeyed_in, obeyed) = mpsc::channel(BACKLOG);
         let tasks = TaskTracker::new();
         tasks.spawn(plan::run(dispatch.spool.clone(), requested, planned_in));
         let policy = dispatch.policy.borrow().clone();
@@ -98,10 +105,11 @@ impl Driver {
             reports: reports_in,
             settled: settled_in,
             recorded: recorded_in,
+            obeyed: obeyed_in,
             tasks,
             dispatch,
         };
-        (driver, Inbox { accepted, planned, reports, settled, recorded })
+        (driver, Inbox { accepted, planned, reports, settled, recorded, orders, obeyed })
     }
 
     /// Runs until the relay stops, nothing more is accepted and what was under way has ended.
@@ -131,6 +139,8 @@ impl Driver {
                 Some(planned) = inbox.planned.recv() => self.heard(Event::Planned(planned)),
                 Some(result) = inbox.settled.recv() => self.heard(Event::Settled(result)),
                 Some(recorded) = inbox.recorded.recv() => self.heard(Event::Recorded(recorded)),
+                Some(order) = inbox.orders.recv() => self.heard(Event::Ordered(order)),
+                Some(obeyed) = inbox.obeyed.recv() => self.heard(Event::Obeyed(obeyed)),
                 Ok(()) = self.dispatch.policy.changed() => self.policy_changed(),
                 _ = expiry_check.tick() => {
                     self.heard(Event::ExpiryCheck);
@@ -185,6 +195,15 @@ impl Driver {
                 let (data, done) = (self.dispatch.data.clone(), self.recorded.clone());
                 self.tasks.spawn(budgets::record(data, upstream, saved, covered, done));
             }
+            Action::Obey(order) => {
+                let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());
+                let done = self.obeyed.clone();
+                self.tasks.spawn(async move {
+                    let _ = done.send(obey::obey(&spool, &tombstones, order).await).await;
+                });
+            }
+            // Whoever asked may have gone; what was done stays done.
+            Action::Answer(order, result) => drop(order.answer.send(result)),
             Action::Quarantine(id, reason) => self.quarantine(id, reason),
             Action::Tell(news) => self.observer.tell(news),
         }

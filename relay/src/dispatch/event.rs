@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::news::News;
+use super::obey::Obeyed;
 use super::plan::{Planned, Request};
 use super::settle::{Settled, Unsettled};
 use crate::budget::Saved;
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
+use crate::order::{Order, OrderRefused};
 use crate::spool::SpoolError;
 use crate::submission::Accepted;
 
@@ -66,6 +68,10 @@ pub(super) enum Event {
     Settled(Result<Settled, (MessageId, SpoolError)>),
     /// A budget's record is on stable storage, or could not be written.
     Recorded(Recorded),
+    /// A person wants something done with a message.
+    Ordered(Order),
+    /// It is on stable storage, or could not be done.
+    Obeyed(Obeyed),
     /// Another policy is in force. With it what was recorded of [`Core::unknown`](super::core::Core::unknown) upstreams.
     PolicyChanged(Arc<Policy>, SavedBudgets),
     /// It is time to look after messages that wait for an upstream and are not attempted.
@@ -87,6 +93,10 @@ pub(super) enum Action {
     Retire(SessionId),
     /// Store what the fates mean for the message: [`Event::Settled`].
     Settle(Unsettled),
+    /// Do what was ordered for a message that nothing else is being done about: [`Event::Obeyed`].
+    Obey(Order),
+    /// Answer an order.
+    Answer(Order, Result<(), OrderRefused>),
     /// Write the record of the upstream's budget, which covers the amount: [`Event::Recorded`].
     Record(Arc<str>, Saved, u64),
     /// Put the damaged message aside, for the reason given.

@@ -67,6 +67,15 @@ impl InFlight {
         self.next(id)
     }
 
+    /// Takes back a message of which all parts still wait, so many: nothing is being done about it from here on. False, and
+    /// nothing has changed, when a session has a part of it, or one is being planned, or an outcome is to be settled.
+    pub(super) fn withdraw(&mut self, id: MessageId, waiting: usize) -> bool {
+        let idle = |message: &Message| {
+            !message.settling && message.fates.is_empty() && message.parts == waiting && waiting > 0
+        };
+        self.0.get(&id).is_some_and(idle) && self.0.remove(&id).is_some()
+    }
+
     /// Nothing more is done about the message.
     pub(super) fn forget(&mut self, id: MessageId) {
         self.0.remove(&id);
@@ -126,6 +135,18 @@ mod tests {
     fn recipients_without_a_route_do_not_wait_for_the_others() {
         let mut messages = InFlight::default();
         assert_eq!(shape(messages.planned(ID, 1, vec![deferred(4)])), Some((vec![4], false)));
+    }
+
+    #[test]
+    fn only_a_message_whose_parts_all_wait_is_taken_back() {
+        let mut messages = InFlight::default();
+        messages.planned(ID, 2, Vec::new());
+        assert!(!messages.withdraw(ID, 1), "a session has the other part");
+        assert!(messages.withdraw(ID, 2) && !messages.withdraw(ID, 2));
+        messages.planned(ID, 2, Vec::new());
+        outcome(&mut messages, 0);
+        assert!(!messages.withdraw(ID, 1), "an outcome is being settled");
+        assert!(!InFlight::default().withdraw(ID, 0), "it is being planned");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod lane;
 mod lanes;
 mod line;
 mod news;
+mod obey;
 mod observer;
 mod plan;
 mod settle;
@@ -26,15 +27,21 @@ pub use driver::Dispatch;
 
 use tokio::sync::mpsc;
 
+use crate::order::Order;
 use crate::spool::Recovered;
 use crate::submission::Accepted;
 use driver::Driver;
 
 /// Delivers until the relay stops and `accepted` has ended; what is not delivered by then stays in the spool.
 ///
-/// `recovered` is what the spool held at its opening. *Cancellation*: a dropped future delivers nothing more; messages whose
+/// `recovered` is what the spool held at its opening, `orders` what people want done. *Cancellation*: a dropped future delivers nothing more; messages whose
 /// session was in the middle of a transaction are tried again after the next start.
-pub async fn run(dispatch: Dispatch, recovered: Vec<Recovered>, accepted: mpsc::Receiver<Accepted>) {
-    let (driver, inbox) = Driver::new(dispatch, recovered, accepted);
+pub async fn run(
+    dispatch: Dispatch,
+    recovered: Vec<Recovered>,
+    accepted: mpsc::Receiver<Accepted>,
+    orders: mpsc::Receiver<Order>,
+) {
+    let (driver, inbox) = Driver::new(dispatch, recovered, accepted, orders);
     driver.run(inbox).await;
 }

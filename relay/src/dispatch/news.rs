@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::line::Line;
 use crate::delivery::{Fate, Hold};
 use crate::message::MessageId;
+use crate::order::Act;
 use crate::spool::SpoolError;
 
 /// Something worth a log line or a count; [`observer`](super::observer) makes both of it.
@@ -35,6 +36,8 @@ pub(super) enum News {
     Notified { id: MessageId, about: MessageId },
     /// The wall clock has stepped back, so that what waits has been made due so much earlier.
     SteppedBack(Duration),
+    /// A person's order has been carried out; the recipients are those that were queued.
+    Obeyed { id: MessageId, act: Act, recipients: Vec<String> },
     /// A settlement could not be stored.
     Unrecorded { id: MessageId, error: SpoolError },
     /// A message could not be read, and this is done about it.

@@ -8,6 +8,7 @@ use super::news::{News, Remedy};
 use crate::delivery::{Hold, HoldKind};
 use crate::message::{MessageId, RecipientState};
 use crate::metrics::{self, Metrics};
+use crate::order::Act;
 use crate::spool::SpoolError;
 
 /// Logs and counts.
@@ -53,6 +54,7 @@ impl Observer {
                     "the clock was set back; waiting mail waits no longer for it"
                 );
             }
+            News::Obeyed { id, act, recipients } => log_order(id, act, &recipients),
             News::Unrecorded { id, error } => {
                 tracing::error!(%id, %error, "an outcome could not be recorded")
             }
@@ -154,6 +156,18 @@ fn log_recipient(id: MessageId, line: &Line) {
         RecipientState::Expired => {
             let expired = true;
             tracing::warn!(%id, recipient, upstream, address, milliseconds, expired, reason = text, "undeliverable");
+        }
+    }
+}
+
+/// Mail that a person gives up is told of recipient by recipient, as any other that is given up.
+fn log_order(id: MessageId, act: Act, recipients: &[String]) {
+    match act {
+        Act::Retry => tracing::info!(%id, "tried again by order"),
+        Act::Hold => tracing::warn!(%id, "held by order"),
+        Act::Release => tracing::info!(%id, "released by order"),
+        Act::Drop => {
+            recipients.iter().for_each(|recipient| tracing::warn!(%id, recipient, "dropped by order"));
         }
     }
 }

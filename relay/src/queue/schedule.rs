@@ -34,6 +34,13 @@ impl RetryPolicy {
     }
 }
 
+/// The due time of a message found at the start: one beyond any delay was computed by a clock that was ahead. What is never due
+/// stays so.
+#[must_use]
+pub fn recovered(policy: &RetryPolicy, due_at: Timestamp, now: Timestamp) -> Timestamp {
+    if due_at == Timestamp::NEVER { due_at } else { due_at.min(now.after(policy.longest())) }
+}
+
 /// When to try again after the attempt that made `attempts` of them, failing at `now`.
 ///
 /// `jitter` is a random number in `0.0..1.0` that spreads messages which failed together over ±20 % of the delay, so
@@ -65,6 +72,15 @@ mod tests {
         assert_eq!(minutes, [1, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(POLICY.delay(u32::MAX), POLICY.maximum);
         assert_eq!(POLICY.longest(), POLICY.maximum * 6 / 5);
+    }
+
+    #[test]
+    fn a_start_trusts_no_due_time_beyond_the_longest_delay_but_that_of_held_mail() {
+        let now = Timestamp(1_000);
+        let latest = now.after(POLICY.longest());
+        assert_eq!(recovered(&POLICY, Timestamp(5_000), now), Timestamp(5_000));
+        assert_eq!(recovered(&POLICY, latest.after(POLICY.minimum), now), latest);
+        assert_eq!(recovered(&POLICY, Timestamp::NEVER, now), Timestamp::NEVER);
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Client {
         self.request(Method::GET, path).await
     }
 
+    /// What comes of an order to this path.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.request(Method::POST, path).await
+    }
+
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
         let exchange = timeout(PATIENCE, self.exchange(method, path));
         let answer = exchange.await.map_err(|_| anyhow::anyhow!("no answer within {PATIENCE:?}"));

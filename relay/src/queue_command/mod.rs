@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::admin::{API, Message, MessageState, Page, Search};
+use crate::admin::{API, Done, Message, MessageState, Page, Search};
 use crate::message::MessageId;
+use crate::order::Act;
 use client::Client;
 
 /// The relay to ask, and what.
@@ -49,6 +50,21 @@ enum Order {
         /// The queue id.
         id: MessageId,
     },
+    /// Tries messages again now.
+    Retry(Messages),
+    /// Leaves messages alone until they are released.
+    Hold(Messages),
+    /// Lets held messages go on, now.
+    Release(Messages),
+    /// Gives messages up; nobody is told but the log.
+    Drop(Messages),
+}
+
+#[derive(Debug, Args)]
+struct Messages {
+    /// The queue ids.
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<MessageId>,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +116,20 @@ pub async fn run(arguments: QueueArguments, out: &mut impl Write) -> anyhow::Res
             }
             text::message(out, &message)?;
         }
+        Order::Retry(messages) => give(&client, Act::Retry, messages, out).await?,
+        Order::Hold(messages) => give(&client, Act::Hold, messages, out).await?,
+        Order::Release(messages) => give(&client, Act::Release, messages, out).await?,
+        Order::Drop(messages) => give(&client, Act::Drop, messages, out).await?,
+    }
+    Ok(())
+}
+
+/// Gives the order for one message after the other, and ends at the first that is refused.
+async fn give(client: &Client, act: Act, messages: Messages, out: &mut impl Write) -> anyhow::Result<()> {
+    let verb = act.name();
+    for id in messages.ids {
+        let Done { id, .. } = client.post(&format!("{API}/queue/{id}/{verb}")).await?;
+        writeln!(out, "{id} {verb}: done")?;
     }
     Ok(())
 }

@@ -247,7 +247,7 @@ impl Replay {
                 name
             })
         });
-        Summary { due_at: accepted.state.due_at, accepted_at: accepted.envelope.accepted_at, identity }
+        Summary { due_at: accepted.state.next_due(), accepted_at: accepted.envelope.accepted_at, identity }
     }
 
     fn state(&mut self, id: MessageId, place: Location, state: Option<State>, segment: &Segment) {
@@ -259,7 +259,7 @@ impl Replay {
         let Some(summary) = self.summaries.get_mut(&id) else { return };
         match state {
             Some(State { state, .. }) => {
-                summary.due_at = state.due_at;
+                summary.due_at = state.next_due();
                 self.index.change_state(id, place, queued(&state));
                 self.damaged.remove(&id);
             }

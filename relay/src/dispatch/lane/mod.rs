@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::budget::{Budget, Clock, Rate, Refusal, Saved};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
+use crate::message::MessageId;
 use gate::Gate;
 use sessions::Sessions;
 
@@ -109,6 +110,16 @@ impl Lane {
 
     pub(super) fn take_ready(&mut self) -> VecDeque<Job> {
         std::mem::take(&mut self.ready)
+    }
+
+    /// How many ready jobs carry the message.
+    pub(super) fn waiting(&self, id: MessageId) -> usize {
+        self.ready.iter().filter(|job| job.id == id).count()
+    }
+
+    /// Removes the ready jobs that carry the message.
+    pub(super) fn withdraw(&mut self, id: MessageId) {
+        self.ready.retain(|job| job.id != id);
     }
 
     /// Removes the ready jobs for which `expired` holds, while the upstream is left alone.
