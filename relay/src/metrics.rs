@@ -95,6 +95,12 @@ pub struct Metrics {
     pub upstream_up: Family<UpstreamLabel, Gauge>,
     /// How much of the upstream's fullest rate is used.
     pub budget_used_percent: Family<UpstreamLabel, Gauge>,
+    /// Parts of messages that are due and wait for the upstream.
+    pub upstream_waiting: Family<UpstreamLabel, Gauge>,
+    /// Seconds since the oldest of them was accepted.
+    pub upstream_waiting_oldest_seconds: Family<UpstreamLabel, Gauge>,
+    /// Mail transactions that came to an outcome.
+    pub transactions: Family<UpstreamLabel, Counter>,
     /// Replies that asked to leave the upstream alone.
     pub upstream_holds: Family<UpstreamLabel, Counter>,
     /// Configurations put in force.
@@ -156,6 +162,9 @@ impl Metrics {
             sessions_share: Family::default(),
             upstream_up: Family::default(),
             budget_used_percent: Family::default(),
+            upstream_waiting: Family::default(),
+            upstream_waiting_oldest_seconds: Family::default(),
+            transactions: Family::default(),
             upstream_holds: Family::default(),
             configurations_applied: Counter::default(),
             configurations_refused: Counter::default(),
@@ -271,6 +280,22 @@ impl Metrics {
             self.budget_used_percent.clone(),
         );
         r.register(
+            "upstream_waiting",
+            "Messages, or parts of them, that are due and wait for the upstream: for a session, its rates, its being back; looked at every 30 seconds",
+            self.upstream_waiting.clone(),
+        );
+        r.register_with_unit(
+            "upstream_waiting_oldest",
+            "Time since the oldest of them was accepted; looked at every 30 seconds",
+            Unit::Seconds,
+            self.upstream_waiting_oldest_seconds.clone(),
+        );
+        r.register(
+            "transactions",
+            "Mail transactions that came to an outcome; by how many they exceed the sessions opened tells how sessions are reused",
+            self.transactions.clone(),
+        );
+        r.register(
             "upstream_holds",
             "Transactions in which a reply asked to leave the upstream alone: a rate, a quota, rejected credentials",
             self.upstream_holds.clone(),
@@ -369,6 +394,7 @@ mod tests {
             &metrics.sessions_opened,
             &metrics.sessions_failed,
             &metrics.upstream_holds,
+            &metrics.transactions,
         ] {
             drop(family.get_or_create(&label));
         }
@@ -377,6 +403,8 @@ mod tests {
             &metrics.sessions_share,
             &metrics.upstream_up,
             &metrics.budget_used_percent,
+            &metrics.upstream_waiting,
+            &metrics.upstream_waiting_oldest_seconds,
         ] {
             drop(family.get_or_create(&label));
         }

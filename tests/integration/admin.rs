@@ -140,6 +140,10 @@ async fn queued_mail_is_found_by_what_it_is() {
     }
     assert!(!logged.contains("secret content"));
 
+    let metrics = setting.relay.scrape().await.unwrap();
+    assert_eq!(metrics.value("postroad_relay_transactions_total{upstream=\"service\"}"), Some(2.0));
+    assert!(metrics.value("postroad_relay_upstream_waiting{upstream=\"service\"}").is_some());
+
     let (listed, success) = setting.command(&["list", "--sender", "shop.example"]).await;
     assert!(success && listed.contains(&first) && !listed.contains(&second), "{listed}");
     let (shown, success) = setting.command(&["show", &second]).await;

@@ -23,7 +23,9 @@ pub(super) async fn give(
     // Dispatch knows which messages are under way, not which there are.
     message(&admin, id).await?;
     let (answer, answered) = oneshot::channel();
-    let stopping = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping, or gives its mail to others");
+    let stopping = || {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping, or gives its mail to others")
+    };
     admin.orders.send(Order { id, act, answer }).await.map_err(|_| stopping())?;
     match answered.await.map_err(|_| stopping())? {
         Ok(()) => Ok(Json(Done { id, done: act })),

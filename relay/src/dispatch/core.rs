@@ -157,6 +157,14 @@ impl Core {
         })
     }
 
+    /// How many jobs wait for each upstream, and which of their messages was accepted first.
+    pub(super) fn backlogs(&self) -> impl Iterator<Item = (&str, usize, Option<MessageId>)> {
+        self.lanes.iter().map(|(name, lane)| {
+            let (waiting, oldest) = lane.backlog();
+            (&**name, waiting, oldest)
+        })
+    }
+
     /// What is to be recorded of each budget when nothing more is spent.
     pub(super) fn last_records(&self) -> Vec<(Arc<str>, Saved)> {
         self.lanes.iter().filter_map(|(name, lane)| Some((name.clone(), lane.last_record()?))).collect()
@@ -336,7 +344,7 @@ impl Core {
 
     /// The job's recipients have their fates; without a contact no session came to an outcome.
     fn outcome(&mut self, upstream: &Arc<str>, job: &Job, fates: Vec<Fate>, contact: Option<Contact>) {
-        self.tell(News::attempted(upstream, &fates));
+        self.tell(News::attempted(upstream, &fates, contact.is_some()));
         let attempt = Attempt {
             upstream: upstream.clone(),
             address: contact.and_then(|contact| contact.address),

@@ -144,7 +144,11 @@ impl Driver {
                 Ok(()) = self.dispatch.policy.changed() => self.policy_changed(),
                 _ = expiry_check.tick() => {
                     self.heard(Event::ExpiryCheck);
-                    self.core.budgets_used(Now::read()).for_each(|(name, percent)| self.observer.budget_used(name, percent));
+                    let now = Now::read();
+                    self.core.backlogs().for_each(|(name, waiting, oldest)| {
+                        self.observer.backlog(name, waiting, oldest, now.wall);
+                    });
+                    self.core.budgets_used(now).for_each(|(name, percent)| self.observer.budget_used(name, percent));
                 }
                 () = wake => {}
                 () = shutdown.reached(Phase::Stopping), if !stopping => {

@@ -22,8 +22,8 @@ pub(super) enum News {
     OpenSessions { upstream: Arc<str>, count: usize },
     /// A session broke under the message before it had an outcome.
     SessionLost { upstream: Arc<str>, id: MessageId, reason: String },
-    /// Recipients of one message have their fates: so many of each kind.
-    Attempted { upstream: Arc<str>, delivered: u64, deferred: u64, failed: u64 },
+    /// Recipients of one message have their fates: so many of each kind, by a transaction or without one.
+    Attempted { upstream: Arc<str>, transaction: bool, delivered: u64, deferred: u64, failed: u64 },
     /// The outcome of an attempt is on stable storage.
     Settled { id: MessageId, recipients: Vec<Line> },
     /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
@@ -46,7 +46,7 @@ pub(super) enum News {
 
 impl News {
     /// Counts the fates.
-    pub(super) fn attempted(upstream: &Arc<str>, fates: &[Fate]) -> Self {
+    pub(super) fn attempted(upstream: &Arc<str>, fates: &[Fate], transaction: bool) -> Self {
         let (mut delivered, mut deferred, mut failed) = (0, 0, 0);
         for fate in fates {
             match fate {
@@ -55,7 +55,7 @@ impl News {
                 Fate::Deferred(_) | Fate::Held(_) => deferred += 1,
             }
         }
-        Self::Attempted { upstream: upstream.clone(), delivered, deferred, failed }
+        Self::Attempted { upstream: upstream.clone(), transaction, delivered, deferred, failed }
     }
 }
 

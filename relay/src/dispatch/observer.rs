@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::line::Line;
 use super::news::{News, Remedy};
 use crate::delivery::{Hold, HoldKind};
-use crate::message::{MessageId, RecipientState};
+use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
 use crate::order::Act;
 use crate::spool::SpoolError;
@@ -35,8 +35,8 @@ impl Observer {
             News::SessionLost { upstream, id, reason } => {
                 tracing::info!(%id, %upstream, reason, "session lost before an outcome");
             }
-            News::Attempted { upstream, delivered, deferred, failed } => {
-                self.attempted(&upstream, delivered, deferred, failed);
+            News::Attempted { upstream, transaction, delivered, deferred, failed } => {
+                self.attempted(&upstream, transaction.into(), delivered, deferred, failed);
             }
             News::Settled { id, recipients } => recipients.iter().for_each(|line| log_recipient(id, line)),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
@@ -74,6 +74,17 @@ impl Observer {
         gauge.set(i64::try_from(percent).unwrap_or(i64::MAX));
     }
 
+    /// How many jobs wait for the upstream at `now`, and the message of them accepted first.
+    pub(super) fn backlog(&self, upstream: &str, waiting: usize, oldest: Option<MessageId>, now: Timestamp) {
+        let label = metrics::upstream(upstream);
+        let age = oldest.map_or(0, |id| now.since(id.accepted_at()).as_secs());
+        self.0.upstream_waiting.get_or_create(&label).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.0
+            .upstream_waiting_oldest_seconds
+            .get_or_create(&label)
+            .set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
     fn session_opened(&self, upstream: &str, again: bool) {
         let label = metrics::upstream(upstream);
         self.0.sessions_opened.get_or_create(&label).inc();
@@ -95,10 +106,11 @@ impl Observer {
     }
 
     /// Nothing is made of a count of zero: a series begins with what it counts.
-    fn attempted(&self, upstream: &str, delivered: u64, deferred: u64, failed: u64) {
+    fn attempted(&self, upstream: &str, transactions: u64, delivered: u64, deferred: u64, failed: u64) {
         let label = metrics::upstream(upstream);
         let counters = &*self.0;
         for (family, count) in [
+            (&counters.transactions, transactions),
             (&counters.recipients_delivered, delivered),
             (&counters.recipients_deferred, deferred),
             (&counters.recipients_failed, failed),

@@ -117,6 +117,11 @@ impl Lane {
         self.ready.iter().filter(|job| job.id == id).count()
     }
 
+    /// How many jobs wait, and which of their messages was accepted first.
+    pub(super) fn backlog(&self) -> (usize, Option<MessageId>) {
+        (self.ready.len(), self.ready.iter().map(|job| job.id).min())
+    }
+
     /// Removes the ready jobs that carry the message.
     pub(super) fn withdraw(&mut self, id: MessageId) {
         self.ready.retain(|job| job.id != id);
