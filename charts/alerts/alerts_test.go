@@ -27,6 +27,7 @@ const (
 var cases = []struct{ alert, trouble, calm string }{
 	{"PostroadMailIsOld", "queue_oldest_seconds 0+60x60", "queue_oldest_seconds 0+10x60"},
 	{"PostroadUpstreamUnreachable", `upstream_up{upstream="ses"} 0x60`, `upstream_up{upstream="ses"} 1x60`},
+	{"PostroadRouteFailedOver", `route_priority{route="all"} 2x60`, `route_priority{route="all"} 1x60`},
 	{"PostroadUpstreamHolds", `upstream_holds_total{upstream="ses"} 0+1x60`, `upstream_holds_total{upstream="ses"} 1x60`},
 	{"PostroadBudgetNearlySpent", `budget_used_percent{upstream="ses"} 96x60`, `budget_used_percent{upstream="ses"} 90x60`},
 	{

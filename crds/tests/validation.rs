@@ -16,7 +16,7 @@ spec:
     - {name: pods, type: Network, network: {cidrs: [10.0.0.0/8]}}
     - {name: apps, type: Password, password: {usersSecretRef: {name: users}}}
   routes:
-  - {name: default, upstreamRef: {name: ses}}
+  - {name: default, upstreams: [{name: ses}]}
 ";
 
 const UPSTREAM: &str = r"

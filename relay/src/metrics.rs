@@ -21,6 +21,13 @@ pub struct UpstreamLabel {
     pub upstream: String,
 }
 
+/// The label of what becomes of one route.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RouteLabel {
+    /// The route's name in the RelayPool.
+    pub route: String,
+}
+
 /// What decided a refusal.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RefusalLabel {
@@ -101,6 +108,10 @@ pub struct Metrics {
     pub upstream_waiting_oldest_seconds: Family<UpstreamLabel, Gauge>,
     /// Mail transactions that came to an outcome.
     pub transactions: Family<UpstreamLabel, Counter>,
+    /// Which priority of the route takes its messages.
+    pub route_priority: Family<RouteLabel, Gauge>,
+    /// How often a route fell back to a worse priority.
+    pub route_fail_overs: Family<RouteLabel, Counter>,
     /// Replies that asked to leave the upstream alone.
     pub upstream_holds: Family<UpstreamLabel, Counter>,
     /// Configurations put in force.
@@ -166,6 +177,8 @@ impl Metrics {
             upstream_waiting_oldest_seconds: Family::default(),
             transactions: Family::default(),
             upstream_holds: Family::default(),
+            route_priority: Family::default(),
+            route_fail_overs: Family::default(),
             configurations_applied: Counter::default(),
             configurations_refused: Counter::default(),
             spool_bytes: Gauge::default(),
@@ -305,6 +318,16 @@ impl Metrics {
             "1 when the last attempt to open a session succeeded, 0 when it failed",
             self.upstream_up.clone(),
         );
+        r.register(
+            "route_priority",
+            "Which of a route's priorities takes its messages, counted from 1, the best; 0 while none of its upstreams works",
+            self.route_priority.clone(),
+        );
+        r.register(
+            "route_fail_overs",
+            "How often a route went over to upstreams of a worse priority",
+            self.route_fail_overs.clone(),
+        );
     }
 
     fn register_spool(&mut self) {
@@ -377,6 +400,12 @@ pub fn upstream(name: &str) -> UpstreamLabel {
     UpstreamLabel { upstream: name.to_owned() }
 }
 
+/// The label set of a route.
+#[must_use]
+pub fn route(name: &str) -> RouteLabel {
+    RouteLabel { route: name.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,6 +437,8 @@ mod tests {
         ] {
             drop(family.get_or_create(&label));
         }
+        drop(metrics.route_priority.get_or_create(&route("example")));
+        drop(metrics.route_fail_overs.get_or_create(&route("example")));
         for reason in Reason::ALL {
             drop(metrics.refusals.get_or_create(&refusal(reason)));
         }
@@ -416,7 +447,7 @@ mod tests {
         let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics.rs by `make generate`. Do not edit. -->\n\n\
             Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process,\n\
             but for those of the ledger, which the spool keeps.\n\
-            Those that concern an upstream have the label `upstream`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
+            Those that concern an upstream have the label `upstream`, of a route `route`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
             .to_owned();
         for line in rendered.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
             let (name, help) = line.split_once(' ').unwrap();

@@ -150,7 +150,7 @@ identities:
 - {{name: network, match: {{network: {{cidrs: [{network}]}}}}}}
 - {{name: certified, match: {{clientCertificate: {{dnsNames: [{CERTIFIED}]}}}}}}
 - {{name: users, match: {{password: {{users: {{'{USER}': '{PASSWORD}'}}}}}}}}
-routes: [{{name: all, recipientDomains: [recipient.example, relay.example], upstream: service}}]
+routes: [{{name: all, recipientDomains: [recipient.example, relay.example], upstreams: [{{name: service}}]}}]
 upstreams:
 - name: service
   destination: {{smarthost: {{host: 127.0.0.1, ports: [{{port: {port}, tls: None}}], tls: {{}}}}}}

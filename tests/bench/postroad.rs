@@ -33,7 +33,7 @@ replicas: 1
 hostname: relay.example
 listeners: [{{name: smtp, address: '127.0.0.1:{port}', tls: None, authentication: None}}]
 identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
-routes: [{{name: all, upstream: sink}}]
+routes: [{{name: all, upstreams: [{{name: sink}}]}}]
 upstreams:
 - name: sink
   destination:

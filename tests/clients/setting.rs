@@ -94,7 +94,7 @@ certificate:
 identities:
 - {{name: network, match: {{network: {{cidrs: [{networks}]}}}}}}
 - {{name: users, match: {{password: {{users: {{'{USER}': \"{PASSWORD}\"}}}}}}}}
-routes: [{{name: all, recipientDomains: [recipient.example], upstream: service}}]
+routes: [{{name: all, recipientDomains: [recipient.example], upstreams: [{{name: service}}]}}]
 upstreams:
 - name: service
   destination: {{smarthost: {{host: 127.0.0.1, ports: [{{port: {port}, tls: None}}], tls: {{}}}}}}

@@ -80,7 +80,7 @@ listeners:
 {certificate}identities:
 - {{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}, allowedSenders: [{senders}]}}
 - {{name: users, match: {{password: {{users: {users}}}}}}}
-routes: [{{name: all, recipientDomains: [{recipient_domains}], upstream: sandbox}}]
+routes: [{{name: all, recipientDomains: [{recipient_domains}], upstreams: [{{name: sandbox}}]}}]
 upstreams:
 - name: sandbox
   destination: {{sandbox: {{keepMessages: 10}}}}

@@ -53,7 +53,7 @@ async fn the_quickstart_serves_apps_by_cluster_dns_and_mail_leaves_over_persiste
     assert_eq!(by_network.exit_code, 0, "{by_network:?}");
 
     let service = Service::start(&namespace, 4, None).await;
-    let patch = r#"{"spec": {"routes": [{"name": "everything", "upstreamRef": {"name": "service"}}]}}"#;
+    let patch = r#"{"spec": {"routes": [{"name": "everything", "upstreams": [{"name": "service"}]}]}}"#;
     namespace.kubectl(&["patch", "relaypool", "main", "--type=merge", "--patch", patch]).await.unwrap();
     let load = Load::start(&namespace, submission).await;
     load.begin("flow", 100, 4).await.unwrap();
@@ -104,7 +104,7 @@ spec:
     identities:
     - {{name: one-node, type: Network, network: {{cidrs: ['{range}']}}}}
     - {{name: apps, type: Password, password: {{usersSecretRef: {{name: mail-users}}}}}}
-  routes: [{{name: everything, upstreamRef: {{name: sandbox}}}}]
+  routes: [{{name: everything, upstreams: [{{name: sandbox}}]}}]
 "
     )
 }

@@ -55,7 +55,7 @@ spec:
   listeners:
   - {{name: submission, port: 587, tls: Required, authentication: Required}}
   clients: {{identities: [{{name: apps, type: Password, password: {{usersSecretRef: {{name: mail-users}}}}}}]}}
-  routes: [{{name: everything, upstreamRef: {{name: service}}}}]
+  routes: [{{name: everything, upstreams: [{{name: service}}]}}]
 "
     )
 }

@@ -41,7 +41,7 @@ spec:
   certificate: {{secretRef: {{name: main-tls}}}}
   clients:
     identities: [{{name: apps, type: Password, password: {{usersSecretRef: {{name: users}}}}}}]
-  routes: [{{name: all, upstreamRef: {{name: service}}}}]
+  routes: [{{name: all, upstreams: [{{name: service}}]}}]
 ---
 apiVersion: v1
 kind: Secret

@@ -12,6 +12,7 @@ mod operator;
 mod postfix;
 mod rates;
 mod relay;
+mod routes;
 mod submission;
 
 use std::path::Path;
@@ -38,7 +39,7 @@ replicas: 1
 hostname: relay.example
 listeners: [{{name: smtp, address: '127.0.0.1:{listen}', tls: None, authentication: None}}]
 identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
-routes: [{{name: all, upstream: service}}]
+routes: [{{name: all, upstreams: [{{name: service}}]}}]
 upstreams:
 - name: service
   destination:

@@ -77,7 +77,7 @@ replicas: {replicas}
 hostname: relay.example
 listeners: [{{name: smtp, address: '{smtp}', tls: None, authentication: None}}]
 identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
-routes: [{{name: all, upstream: service}}]
+routes: [{{name: all, upstreams: [{{name: service}}]}}]
 upstreams:
 - name: service
   destination: {{smarthost: {{host: localhost, ports: [{{port: {upstream}, tls: None}}], tls: {{}}}}}}

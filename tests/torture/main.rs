@@ -68,7 +68,7 @@ replicas: 1
 hostname: relay.example
 listeners: [{{name: smtp, address: '127.0.0.1:{listen}', tls: None, authentication: None}}]
 identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
-routes: [{{name: all, upstream: service}}]
+routes: [{{name: all, upstreams: [{{name: service}}]}}]
 upstreams:
 - name: service
   destination: {{smarthost: {{host: localhost, ports: [{{port: {port}, tls: None}}], tls: {{}}}}}}

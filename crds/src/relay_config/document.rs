@@ -37,7 +37,7 @@ pub struct RelayConfig {
     pub certificate: Option<Certificate>,
     /// Who may relay. A client that matches none of these is refused.
     pub identities: Vec<Identity>,
-    /// Which upstream takes which message; the first match in this order wins.
+    /// Which upstreams take which message; the first match in this order wins.
     pub routes: Vec<Route>,
     /// The upstreams that routes name.
     pub upstreams: Vec<Upstream>,

@@ -27,7 +27,7 @@ pub use listener::{
     Authentication, BareNewline, Certificate, ClientCertificateRequest, Listener, ListenerTls,
 };
 pub use queue::{Queue, Shutdown};
-pub use route::Route;
+pub use route::{Route, RouteUpstream};
 pub use sensitive::Sensitive;
 pub use upstream::{
     Credentials, Destination, Sandbox, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,

@@ -15,6 +15,27 @@ pub struct Route {
     /// Domains of the forward-path, written the same way. Empty matches all.
     #[serde(default)]
     pub recipient_domains: Vec<String>,
-    /// The name of an entry of [`RelayConfig::upstreams`].
-    pub upstream: String,
+    /// Names of [`Identity`](super::Identity) entries. Empty matches all, also what no client has sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+    /// Where it goes. Never empty.
+    pub upstreams: Vec<RouteUpstream>,
+}
+
+/// One of a route's upstreams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteUpstream {
+    /// The name of an entry of [`RelayConfig::upstreams`](super::RelayConfig::upstreams).
+    pub name: String,
+    /// Its part of the messages among those of the same priority.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// The lowest that works takes the message.
+    #[serde(default = "one")]
+    pub priority: u32,
+}
+
+fn one() -> u32 {
+    1
 }

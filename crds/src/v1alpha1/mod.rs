@@ -16,7 +16,7 @@ mod upstream;
 
 pub use condition::{Conditions, condition};
 pub use quantity::{InvalidQuantity, octets};
-pub use reference::{SecretReference, UpstreamReference};
+pub use reference::SecretReference;
 pub use relay_pool::*;
 pub use upstream::*;
 

@@ -11,12 +11,3 @@ pub struct SecretReference {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
-
-/// Names an Upstream in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct UpstreamReference {
-    /// The Upstream's `metadata.name`.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}

@@ -199,7 +199,7 @@ mod tests {
             format!(
                 "apiVersion: postroad.dev/v1alpha1\nkind: RelayPool\nmetadata: {{name: main}}\nspec:\n  \
                  listeners: [{{name: smtp, port: 2525}}]\n  clients: {{identities: []}}\n  \
-                 routes: [{{name: all, upstreamRef: {{name: a}}}}]\n  queue: {queue}\n"
+                 routes: [{{name: all, upstreams: [{{name: a}}]}}]\n  queue: {queue}\n"
             )
         };
         let directory = tempfile::tempdir().unwrap();

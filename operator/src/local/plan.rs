@@ -192,7 +192,7 @@ fn addresses(relay: &RelayPlan) -> impl Iterator<Item = (SocketAddr, String)> {
     listeners.iter().map(move |(name, address)| (*address, user(name)))
 }
 
-/// Where a relay's routes lead, for people: `default → ses (smtp.example.com:587)`.
+/// Where a relay's routes lead, for people: `default → ses (smtp.example.com:587)`, the best upstream first.
 #[must_use]
 pub fn destinations(config: &RelayConfig) -> String {
     let describe = |name: &str| {
@@ -206,7 +206,12 @@ pub fn destinations(config: &RelayConfig) -> String {
             None => name.to_owned(),
         }
     };
-    let routes = config.routes.iter().map(|route| format!("{} → {}", route.name, describe(&route.upstream)));
+    let routes = config.routes.iter().map(|route| {
+        let mut upstreams: Vec<_> = route.upstreams.iter().collect();
+        upstreams.sort_by_key(|upstream| upstream.priority);
+        let upstreams = upstreams.into_iter().map(|upstream| describe(&upstream.name));
+        format!("{} → {}", route.name, upstreams.collect::<Vec<_>>().join(", "))
+    });
     routes.collect::<Vec<_>>().join(", ")
 }
 
@@ -223,7 +228,7 @@ mod tests {
         format!(
             "---\napiVersion: postroad.dev/v1alpha1\nkind: RelayPool\nmetadata: {{name: {name}}}\nspec:\n  \
              replicas: {replicas}\n  listeners: {listeners}\n  clients: {{identities: []}}\n  \
-             routes: [{{name: all, upstreamRef: {{name: box}}}}]\n"
+             routes: [{{name: all, upstreams: [{{name: box}}]}}]\n"
         )
     }
 

@@ -134,7 +134,7 @@ metadata: {name: main}
 spec:
   listeners: [{name: smtp, port: 2525}]
   clients: {identities: [{name: pods, type: Network, network: {cidrs: [10.0.0.0/8]}}]}
-  routes: [{name: default, upstreamRef: {name: ses}}]
+  routes: [{name: default, upstreams: [{name: ses}]}]
 ";
 
     fn refused(from: &str, to: &str) -> String {

@@ -8,7 +8,7 @@ use super::view::{AttemptView, Message, MessageState, RecipientView, ReplyView, 
 use crate::attempt::{PastAttempt, PastResult};
 use crate::config::Policy;
 use crate::message::{DeliveryState, Envelope, MessageId, RecipientState, Timestamp};
-use crate::routing;
+use crate::routing::{self, Origin};
 use crate::spool::Stored;
 
 /// The most messages one page may have.
@@ -157,8 +157,11 @@ fn last_reply(state: &DeliveryState) -> Option<String> {
     results.filter(|result| result.recipients.iter().any(queued)).map(|result| result.text.clone()).next()
 }
 
+/// The upstream that the recipient goes to as long as it works.
 fn upstream(policy: &Policy, envelope: &Envelope, address: &str) -> Option<String> {
-    routing::route(policy, &envelope.reverse_path, address).map(|route| route.upstream.clone())
+    let origin = Origin { sender: &envelope.reverse_path, identity: envelope.identity.as_deref() };
+    let route = routing::route(policy, origin, address)?;
+    Some(routing::choose(route, envelope.id, |_| true).to_owned())
 }
 
 #[cfg(test)]
@@ -190,7 +193,7 @@ mod tests {
     fn policy() -> Policy {
         let text = "version: relay-config.postroad.dev/v1\npool: {namespace: mail, name: main}\nreplicas: 1\n\
             hostname: relay.example\nlisteners: [{name: smtp, address: '127.0.0.1:0', tls: None, authentication: None}]\n\
-            identities: []\nroutes: [{name: net, recipientDomains: [example.net], upstream: first}, {name: rest, upstream: second}]\n\
+            identities: []\nroutes: [{name: net, recipientDomains: [example.net], upstreams: [{name: first}]}, {name: rest, upstreams: [{name: second}]}]\n\
             upstreams: [{name: first, destination: {sandbox: {keepMessages: 1}}, connections: &c {maximum: 1, \
             messagesPerConnection: 1, idleTimeoutSeconds: 1, maximumAgeSeconds: 1}}, \
             {name: second, destination: {sandbox: {keepMessages: 1}}, connections: *c}]\n\

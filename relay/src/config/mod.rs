@@ -8,8 +8,8 @@ mod watch;
 
 pub use policy::{
     Authentication, Certificate, CompiledRoute, Destination, HandOverPolicy, Identity, Limits, Listener,
-    ListenerTls, Policy, PolicyError, Recognition, Role, SmarthostPolicy, UpstreamPolicy, UpstreamPort,
-    UpstreamTls,
+    ListenerTls, Policy, PolicyError, Preference, Recognition, Role, SmarthostPolicy, UpstreamPolicy,
+    UpstreamPort, UpstreamTls,
 };
 pub use watch::watch;
 

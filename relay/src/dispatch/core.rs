@@ -2,7 +2,7 @@
 //!
 //! Pure: no IO, no clock, no task, no chance. So it can be driven by the driver and, in virtual time, by a simulation.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::news::{News, Remedy};
 use super::obey::Obeyed;
 use super::plan::{self, Plan, Planned, Request};
 use super::settle::{Settled, Unsettled};
+use super::ways::Ways;
 use crate::attempt::Attempt;
 use crate::budget::{Clock, Saved};
 use crate::config::Policy;
@@ -21,6 +22,7 @@ use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, Ses
 use crate::message::{MessageId, Timestamp};
 use crate::order::{Order, OrderRefused};
 use crate::queue::{Queue, schedule};
+use crate::routing;
 use crate::spool::{self, Recovered, SpoolError};
 use crate::submission::Accepted;
 
@@ -35,8 +37,9 @@ pub(super) struct Core {
     policy: Arc<Policy>,
     queue: Queue,
     lanes: Lanes,
+    ways: Ways,
     messages: InFlight,
-    /// Parts planned under a policy that is no longer in force.
+    /// Parts planned under a policy that is no longer in force, or for an upstream that has failed since.
     replan: VecDeque<(MessageId, Arc<[usize]>)>,
     planning: usize,
     settling: usize,
@@ -60,6 +63,7 @@ impl Core {
             policy,
             queue,
             lanes: Lanes::new(ordinal, Clock::new(now.monotonic, now.wall)),
+            ways: Ways::default(),
             messages: InFlight::default(),
             replan: VecDeque::new(),
             planning: 0,
@@ -74,7 +78,7 @@ impl Core {
     pub(super) fn handle(&mut self, event: Event, now: Now) {
         self.watch_clock(now);
         match event {
-            Event::Accepted(message) => self.accept(&message),
+            Event::Accepted(message) => self.accept(&message, now.monotonic),
             Event::Planned(planned) => self.planned(planned, now),
             Event::Reported(session, report) => self.hear(session, report, now),
             Event::NotTaken(session, job) => self.give_back(session, job, now.monotonic),
@@ -185,14 +189,14 @@ impl Core {
 
     // Messages: from the queue into lanes.
 
-    fn accept(&mut self, Accepted { envelope, state }: &Accepted) {
+    fn accept(&mut self, Accepted { envelope, state }: &Accepted, now: Instant) {
         let tenant = envelope.identity.as_deref().unwrap_or_default();
         if self.queue.insert(envelope.id, state.next_due(), tenant)
             && !state.held
             && self.queue.take(envelope.id)
         {
             let plan = plan::plan(&self.policy, envelope, state.queued());
-            self.enter_lanes(envelope.id, plan);
+            self.enter_lanes(envelope.id, plan, now);
         }
     }
 
@@ -214,16 +218,21 @@ impl Core {
                 if request.part.is_some() {
                     self.messages.replanned(request.id);
                 }
-                self.enter_lanes(request.id, plan);
+                self.enter_lanes(request.id, plan, now.monotonic);
             }
             Err(error) => self.unreadable(request.id, error, now.wall),
         }
     }
 
-    fn enter_lanes(&mut self, id: MessageId, plan: Plan) {
+    fn enter_lanes(&mut self, id: MessageId, plan: Plan, now: Instant) {
+        let mut by_upstream: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (route, recipients) in &plan.parts {
+            let upstream = routing::choose(route, id, |name| self.lanes.takes(name, now));
+            by_upstream.entry(upstream).or_default().extend(recipients);
+        }
         let mut parts = 0;
-        for (upstream, recipients) in plan.parts {
-            match self.lanes.get_mut(&upstream) {
+        for (upstream, recipients) in by_upstream {
+            match self.lanes.get_mut(upstream) {
                 Some(lane) => {
                     for part in recipients.chunks(lane.largest_part()) {
                         parts += 1;
@@ -248,6 +257,20 @@ impl Core {
 
     fn hear(&mut self, session: SessionId, report: Report, now: Now) {
         let Some((upstream, lane)) = self.lanes.of(session) else { return };
+        let worked = lane.works();
+        let failed = matches!(report, Report::NotOpened(_));
+        self.note(session, upstream.clone(), report, now);
+        let works = self.lanes.works(&upstream);
+        if works != worked {
+            self.look_at_ways();
+        }
+        if !works && (worked || failed) {
+            self.find_other_ways(&upstream);
+        }
+    }
+
+    fn note(&mut self, session: SessionId, upstream: Arc<str>, report: Report, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&upstream) else { return };
         match report {
             Report::Opened => {
                 let again = lane.opened(session);
@@ -276,6 +299,25 @@ impl Core {
                 self.tell(News::OpenSessions { upstream, count });
                 self.forget(session);
             }
+        }
+    }
+
+    /// Notices which routes fail over or back.
+    fn look_at_ways(&mut self) {
+        let changes = self.ways.update(&self.policy.routes, |upstream| self.lanes.works(upstream));
+        self.actions.extend(changes.into_iter().map(|change| Action::Tell(News::Way(change))));
+    }
+
+    /// What waits for an upstream that has failed is planned anew, if there is a route by which some of it may go elsewhere.
+    fn find_other_ways(&mut self, failed: &str) {
+        let works = |upstream: &str| self.lanes.works(upstream);
+        let other_way = self.policy.routes.iter().any(|route| {
+            routing::upstreams(route).any(|upstream| upstream == failed)
+                && routing::working_priority(route, works).is_some()
+        });
+        if other_way {
+            let jobs = self.lanes.get_mut(failed).map(Lane::take_ready).unwrap_or_default();
+            self.plan_anew(jobs);
         }
     }
 
@@ -383,7 +425,7 @@ impl Core {
         self.settle(unsettled);
         if let Some(notification) = settled.notification {
             self.tell(News::Notified { id: notification.envelope.id, about: settled.id });
-            self.accept(&notification);
+            self.accept(&notification, now.monotonic);
         }
     }
 
@@ -494,6 +536,7 @@ impl Core {
             let jobs: Vec<_> = self.lanes.iter_mut().flat_map(|(_, lane)| lane.take_ready()).collect();
             self.plan_anew(jobs);
         }
+        self.look_at_ways();
     }
 
     fn plan_anew(&mut self, jobs: impl IntoIterator<Item = Job>) {

@@ -32,6 +32,16 @@ impl Lanes {
         self.lanes.get_mut(upstream)
     }
 
+    /// Whether messages that have another way should go to this upstream.
+    pub(super) fn works(&self, upstream: &str) -> bool {
+        self.lanes.get(upstream).is_some_and(Lane::works)
+    }
+
+    /// Whether a message may go to this upstream although it has another way: it works, or is tried again by one message.
+    pub(super) fn takes(&self, upstream: &str, now: Instant) -> bool {
+        self.lanes.get(upstream).is_some_and(|lane| lane.works() || lane.wants_probe(now))
+    }
+
     /// The lane of a session that is not over.
     pub(super) fn of(&mut self, session: SessionId) -> Option<(Arc<str>, &mut Lane)> {
         let upstream = self.sessions.get(&session)?.clone();

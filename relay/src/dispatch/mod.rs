@@ -5,7 +5,7 @@
 //! deliveries, plans and settlements run beside it and report through channels. [`observer`] logs and counts. Only this
 //! module calls [`delivery`](crate::delivery).
 //!
-//! A message due is planned into parts, one per upstream; each part is a job in that upstream's lane. A part's outcome is
+//! A message due is planned into parts, one per route; each part is a job in the lane of an upstream of that route. A part's outcome is
 //! settled in the spool at once; when no part is left the message is done or due again.
 
 mod budgets;
@@ -22,6 +22,7 @@ mod observer;
 mod plan;
 mod settle;
 mod settlement;
+mod ways;
 
 pub use driver::Dispatch;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::line::Line;
+use super::ways::Change;
 use crate::delivery::{Fate, Hold};
 use crate::message::MessageId;
 use crate::order::Act;
@@ -28,6 +29,8 @@ pub(super) enum News {
     Settled { id: MessageId, recipients: Vec<Line> },
     /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
     Held { upstream: Arc<str>, hold: Hold, known: bool },
+    /// Messages of a route go another way now.
+    Way(Change),
     /// The upstream takes mail again.
     TakesMailAgain { upstream: Arc<str> },
     /// So many recipients were given up.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::line::Line;
 use super::news::{News, Remedy};
+use super::ways::Change;
 use crate::delivery::{Hold, HoldKind};
 use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
@@ -40,6 +41,7 @@ impl Observer {
             }
             News::Settled { id, recipients } => recipients.iter().for_each(|line| log_recipient(id, line)),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
+            News::Way(change) => self.way(&change),
             News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
             News::Expired(recipients) => {
                 self.0.recipients_expired.inc_by(recipients);
@@ -132,6 +134,26 @@ impl Observer {
             }
             HoldKind::Tripped => tracing::warn!(upstream, reason, "upstream unwell; mail waits"),
             HoldKind::CredentialsRejected => credentials_are_rejected(upstream, reason),
+        }
+    }
+
+    /// One line when a route fails over, and one when it is back.
+    fn way(&self, change: &Change) {
+        let Change { route, from, to, new } = change;
+        let label = metrics::route(&route.name);
+        let priority = to.map_or(0, |position| i64::try_from(position + 1).unwrap_or(i64::MAX));
+        self.0.route_priority.get_or_create(&label).set(priority);
+        let upstreams = to.and_then(|position| route.preferences.get(position)).into_iter().flatten();
+        let upstreams: Vec<_> = upstreams.map(|held| held.upstream.as_str()).collect();
+        let (route, upstreams) = (&route.name, upstreams.join(","));
+        match to {
+            _ if *new => {}
+            None => tracing::warn!(route, "no upstream of the route works; its mail waits"),
+            Some(to) if from.map_or(*to > 0, |from| *to > from) => {
+                self.0.route_fail_overs.get_or_create(&label).inc();
+                tracing::warn!(route, upstreams, priority, "route failed over");
+            }
+            Some(_) => tracing::info!(route, upstreams, priority, "route is back"),
         }
     }
 

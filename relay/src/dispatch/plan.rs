@@ -1,36 +1,41 @@
-//! Which upstreams a message's recipients go to, by the policy in force when it is due.
+//! Which routes a message's recipients take, by the policy in force when it is due. Which of a route's upstreams they go to is
+//! decided when they enter a lane.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::config::Policy;
+use crate::config::{CompiledRoute, Policy};
 use crate::message::{Envelope, MessageId};
-use crate::routing;
+use crate::routing::{self, Origin};
 use crate::spool::{Spool, SpoolError};
 
 /// The parts in which a message travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Recipient indices by upstream.
-    pub(super) parts: BTreeMap<String, Vec<usize>>,
+    /// Recipient indices by route.
+    pub(super) parts: Vec<(Arc<CompiledRoute>, Vec<usize>)>,
     /// Recipients that no route takes any more.
     pub(super) unrouted: Vec<usize>,
 }
 
-/// Divides the recipients given over the policy's upstreams.
+/// Divides the recipients given over the policy's routes.
 pub(super) fn plan(
     policy: &Policy,
     envelope: &Envelope,
     recipients: impl IntoIterator<Item = usize>,
 ) -> Plan {
     let mut plan = Plan::default();
+    let origin = Origin { sender: &envelope.reverse_path, identity: envelope.identity.as_deref() };
     for index in recipients {
         let Some(recipient) = envelope.recipients.get(index) else { continue };
-        match routing::route(policy, &envelope.reverse_path, &recipient.address) {
-            Some(route) => plan.parts.entry(route.upstream.clone()).or_default().push(index),
-            None => plan.unrouted.push(index),
+        let Some(route) = routing::route(policy, origin, &recipient.address) else {
+            plan.unrouted.push(index);
+            continue;
+        };
+        match plan.parts.iter_mut().find(|(held, _)| Arc::ptr_eq(held, route)) {
+            Some((_, part)) => part.push(index),
+            None => plan.parts.push((route.clone(), vec![index])),
         }
     }
     plan

@@ -9,7 +9,7 @@ use super::refusal::{Reason, Refusal};
 use crate::client_certificate::ClientCertificate;
 use crate::config::{Authentication, Identity, Listener, ListenerTls, Policy};
 use crate::credentials;
-use crate::routing;
+use crate::routing::{self, Origin};
 
 /// What is known of the client at this moment of its session.
 #[derive(Clone, Debug)]
@@ -108,18 +108,19 @@ fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Refusa
 ///
 /// # Errors
 /// 550 5.4.4 naming the pool and the recipient's domain when none does.
-pub fn recipient(policy: &Policy, sender: &str, recipient: &str) -> Result<(), Refusal> {
-    if routing::route(policy, sender, recipient).is_some() {
+pub fn recipient(policy: &Policy, origin: Origin<'_>, recipient: &str) -> Result<(), Refusal> {
+    if routing::route(policy, origin, recipient).is_some() {
         return Ok(());
     }
     let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let sender = if sender.is_empty() { "<>" } else { sender };
+    let sender = if origin.sender.is_empty() { "<>" } else { origin.sender };
+    let identity = origin.identity.map(|name| format!(" of identity {name}")).unwrap_or_default();
     Err(Refusal::new(
         Reason::Route,
         550,
         (5, 4, 4),
         format!(
-            "no route of RelayPool {} takes mail from {sender} to domain {domain}: have one added to spec.routes",
+            "no route of RelayPool {} takes mail from {sender}{identity} to domain {domain}: have one added to spec.routes",
             policy.pool
         ),
     ))

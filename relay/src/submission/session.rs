@@ -32,6 +32,7 @@ use crate::credentials;
 use crate::limits::Exceeded;
 use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::metrics;
+use crate::routing::Origin;
 use crate::shutdown::Phase;
 use crate::spool::{Draft, Health, SpoolError};
 
@@ -408,7 +409,9 @@ impl Connection {
             // RFC 5321 §4.1.1.3: <Postmaster> without a domain is this host's.
             None => format!("{}@{}", forward_path.local_part(), policy.hostname),
         };
-        match authorize::recipient(&policy, transaction.mail.reverse_path.as_str(), &address) {
+        let origin =
+            Origin { sender: transaction.mail.reverse_path.as_str(), identity: Some(&transaction.identity) };
+        match authorize::recipient(&policy, origin, &address) {
             Ok(()) => {
                 transaction.recipients.push(Recipient {
                     address,

@@ -31,7 +31,7 @@ replicas: 1
 hostname: relay.example
 listeners: [{{name: smtp, address: '{address}', tls: None, authentication: None}}]
 identities: [{{name: local, match: {{network: {{cidrs: [127.0.0.0/8]}}}}}}]
-routes: [{{name: all, upstream: box}}]
+routes: [{{name: all, upstreams: [{{name: box}}]}}]
 upstreams:
 - name: box
   destination: {{sandbox: {{keepMessages: 1}}}}

@@ -59,6 +59,10 @@ use serde::{Deserialize, Serialize};
     cel
 )]
 #[x_kube(
+    validation = Rule::new(
+        "self.routes.all(r, !has(r.match) || !has(r.match.identities) || r.match.identities.all(name, self.clients.identities.exists(i, i.name == name)))",
+    )
+        .message("routes[].match.identities names entries of clients.identities"),
     validation = Rule::new("has(self.certificate) || self.listeners.all(l, l.tls == 'None')")
         .message("listeners with tls: Optional, Required or Implicit need spec.certificate"),
     validation = Rule::new("self.listeners.exists(l, has(l.clientCertificate)) || self.clients.identities.all(i, i.type != 'ClientCertificate')")
@@ -89,7 +93,7 @@ pub struct RelayPoolSpec {
     pub certificate: Option<Certificate>,
     /// Who may send. A client that no identity recognises is refused.
     pub clients: Clients,
-    /// Which Upstream takes which message: the first route that matches a recipient takes it. A recipient that matches none
+    /// Which Upstreams take which message: the first route that matches a recipient takes it. A recipient that matches none
     /// is refused at RCPT.
     #[schemars(length(min = 1, max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

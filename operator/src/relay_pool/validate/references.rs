@@ -29,8 +29,8 @@ pub fn secret_names(pool: &RelayPool) -> Vec<&str> {
 /// The names of the Upstreams a pool refers to, each once.
 #[must_use]
 pub fn upstream_names(pool: &RelayPool) -> Vec<&str> {
-    let mut names: Vec<&str> =
-        pool.spec.routes.iter().map(|route| route.upstream_ref.name.as_str()).collect();
+    let upstreams = pool.spec.routes.iter().flat_map(|route| &route.upstreams);
+    let mut names: Vec<&str> = upstreams.map(|upstream| upstream.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     names

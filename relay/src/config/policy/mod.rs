@@ -18,7 +18,7 @@ pub use hand_over::{HandOverPolicy, Role};
 pub use limits::Limits;
 pub use listener::{Certificate, Listener};
 pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
-pub use route::CompiledRoute;
+pub use route::{CompiledRoute, Preference};
 pub use upstream::{Destination, SmarthostPolicy, UpstreamPolicy};
 
 use std::collections::BTreeMap;
@@ -51,8 +51,8 @@ pub struct Policy {
     pub identities: Vec<Identity>,
     /// What holds for the passwords of all of them.
     pub passwords: Passwords,
-    /// Which upstream takes which message; the first match wins.
-    pub routes: Vec<CompiledRoute>,
+    /// Which upstreams take which message; the first match wins.
+    pub routes: Vec<Arc<CompiledRoute>>,
     /// The upstreams that routes name.
     pub upstreams: BTreeMap<String, Arc<UpstreamPolicy>>,
     /// Waits between attempts.

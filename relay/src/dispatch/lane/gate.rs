@@ -9,6 +9,9 @@ pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// So many failures without a success are no chance: one is as likely the network's.
+const FAILED: u32 = 2;
+
 /// A breaker.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -34,6 +37,16 @@ impl Gate {
     /// Whether nothing may go before [`opens_at`](Self::opens_at).
     pub(super) fn is_closed(&self) -> bool {
         self.closed_until.is_some()
+    }
+
+    /// Whether the upstream has failed more often than by chance.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures >= FAILED
+    }
+
+    /// Whether a failed message has closed it, not a failed session.
+    pub(super) fn is_tripped(&self) -> bool {
+        self.tripped
     }
 
     /// Whether only one may try.

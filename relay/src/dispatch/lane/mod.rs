@@ -143,6 +143,17 @@ impl Lane {
         self.gate.reason().or(full)
     }
 
+    /// Whether messages that have another way should go here: it has not failed, or sessions stand all the same.
+    pub(super) fn works(&self) -> bool {
+        self.share > 0 && (!self.gate.has_failed() || (!self.gate.is_tripped() && self.sessions.open() > 0))
+    }
+
+    /// Whether it has failed and it is time that one message tries it again.
+    pub(super) fn wants_probe(&self, now: Instant) -> bool {
+        let wait_is_over = self.gate.opens_at().is_none_or(|at| at <= now);
+        self.share > 0 && wait_is_over && self.ready.is_empty() && !self.sessions.any_busy()
+    }
+
     // What sessions and replies say.
 
     pub(super) fn opening(&mut self, id: SessionId) {

@@ -1,0 +1,139 @@
+//! Routes with several upstreams: fail-over and fail-back, and a message whose recipients take different ways.
+
+use std::collections::BTreeSet;
+
+use postroad_crds::relay_config::{RelayConfig, RouteUpstream, Upstream};
+use postroad_tests::ports::free_port;
+use postroad_tests::prometheus::Metrics;
+use postroad_tests::relay_process::{RelayOptions, RelayProcess};
+use postroad_tests::smtp_client::{Reply, Security, SmtpClient};
+use postroad_tests::smtp_server::{ReceivedMessage, SmtpServer};
+
+use crate::{LIMIT, config};
+
+/// The upstream `service` of [`config`], under another name.
+fn named(name: &str, server: &SmtpServer) -> Upstream {
+    Upstream { name: name.to_owned(), ..config(1, server, "secret").upstreams.remove(0) }
+}
+
+fn way(name: &str, priority: u32) -> RouteUpstream {
+    RouteUpstream { name: name.to_owned(), weight: 1, priority }
+}
+
+/// A relay whose routes the test names, with two upstreams: `first` and `second`.
+struct Setting {
+    first: SmtpServer,
+    second: SmtpServer,
+    relay: RelayProcess,
+    port: u16,
+}
+
+async fn setting(routes: impl FnOnce(&mut RelayConfig)) -> Setting {
+    let first = SmtpServer::service("relay", "secret").await.unwrap();
+    let second = SmtpServer::service("relay", "secret").await.unwrap();
+    let port = free_port().unwrap();
+    let mut config = config(port, &first, "secret");
+    config.upstreams = vec![named("first", &first), named("second", &second)];
+    routes(&mut config);
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    Setting { first, second, relay, port }
+}
+
+impl Setting {
+    async fn client(&self) -> SmtpClient {
+        let address = ([127, 0, 0, 1], self.port).into();
+        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
+        client.set_patience(LIMIT);
+        client
+    }
+
+    async fn accepts(&self, subjects: std::ops::Range<usize>) {
+        let mut client = self.client().await;
+        for number in subjects {
+            let content = format!("Subject: {number}\r\n\r\n");
+            let reply =
+                client.message("a@example.com", &["b@example.net"], content.as_bytes()).await.unwrap();
+            assert_eq!(reply.code, 250, "{reply:?}");
+        }
+    }
+
+    async fn route_is_at(&self, priority: f64) {
+        let at = |metrics: &Metrics| metrics.sum("postroad_relay_route_priority") == Some(priority);
+        self.relay.wait_for_metrics(&format!("priority {priority}"), LIMIT, at).await.unwrap();
+    }
+
+    async fn logs(&self, words: &'static str) {
+        self.relay.log().wait_for(words, LIMIT, |line| line.contains(words)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_fails_over_with_what_waits_and_comes_back() {
+    let mut setting =
+        setting(|config| config.routes[0].upstreams = vec![way("second", 2), way("first", 1)]).await;
+    setting.accepts(0..5).await;
+    setting.first.wait_for(5, LIMIT).await.unwrap();
+    setting.route_is_at(1.0).await;
+
+    setting.first.stop().await;
+    setting.accepts(5..55).await;
+    setting.second.wait_for(50, LIMIT).await.unwrap();
+    setting.route_is_at(2.0).await;
+    setting.logs("route failed over").await;
+
+    setting.first.restart().await.unwrap();
+    let mut number = 55;
+    while setting.first.messages().len() < 10 {
+        // Each may be the one by which the first upstream is tried again.
+        setting.accepts(number..number + 1).await;
+        number += 1;
+        let queued = |metrics: &Metrics| metrics.value("postroad_relay_queue_messages");
+        let empty = |metrics: &Metrics| queued(metrics) == Some(0.0);
+        setting.relay.wait_for_metrics("an empty queue", LIMIT, empty).await.unwrap();
+    }
+    setting.route_is_at(1.0).await;
+    setting.logs("route is back").await;
+    let metrics = setting.relay.scrape().await.unwrap();
+    assert_eq!(metrics.sum("postroad_relay_route_fail_overs_total"), Some(1.0));
+    let total = setting.first.messages().len() + setting.second.messages().len();
+    assert_eq!(total, number, "each message arrives once");
+}
+
+fn recipients(messages: &[ReceivedMessage]) -> BTreeSet<String> {
+    messages.iter().flat_map(|message| message.recipients.iter().cloned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipients_of_one_message_take_their_own_routes_and_one_without_a_route_is_refused() {
+    let setting = setting(|config| {
+        let mut other = config.routes[0].clone();
+        other.name = "other".to_owned();
+        other.recipient_domains = vec!["*.example.org".to_owned()];
+        other.upstreams = vec![way("second", 1)];
+        config.routes[0].recipient_domains = vec!["example.net".to_owned()];
+        config.routes[0].upstreams = vec![way("first", 1)];
+        config.routes.push(other);
+    })
+    .await;
+    let mut client = setting.client().await;
+    client.ehlo("client.example").await.unwrap();
+    assert_eq!(client.command("MAIL FROM:<a@example.com>").await.unwrap().code, 250);
+    let told = |reply: Reply| (reply.code, reply.text());
+    for recipient in ["b@example.net", "c@sub.example.org", "d@example.net"] {
+        let (code, text) = told(client.command(&format!("RCPT TO:<{recipient}>")).await.unwrap());
+        assert_eq!(code, 250, "{text}");
+    }
+    let (code, text) = told(client.command("RCPT TO:<e@example.edu>").await.unwrap());
+    assert!(
+        code == 550 && text.contains("no route of RelayPool mail/main takes mail from a@example.com"),
+        "{text}"
+    );
+    assert!(text.contains("identity local"), "{text}");
+    assert_eq!(client.command("DATA").await.unwrap().code, 354);
+    assert_eq!(client.command("Subject: split\r\n\r\n.").await.unwrap().code, 250);
+    setting.first.wait_for(1, LIMIT).await.unwrap();
+    setting.second.wait_for(1, LIMIT).await.unwrap();
+    let expected = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(recipients(&setting.first.messages()), expected(&["b@example.net", "d@example.net"]));
+    assert_eq!(recipients(&setting.second.messages()), expected(&["c@sub.example.org"]));
+}
