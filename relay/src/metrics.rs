@@ -108,6 +108,8 @@ pub struct Metrics {
     pub upstream_waiting_oldest_seconds: Family<UpstreamLabel, Gauge>,
     /// Mail transactions that came to an outcome.
     pub transactions: Family<UpstreamLabel, Counter>,
+    /// The port on which the upstream was reached last.
+    pub upstream_port: Family<UpstreamLabel, Gauge>,
     /// Which priority of the route takes its messages.
     pub route_priority: Family<RouteLabel, Gauge>,
     /// How often a route fell back to a worse priority.
@@ -177,6 +179,7 @@ impl Metrics {
             upstream_waiting_oldest_seconds: Family::default(),
             transactions: Family::default(),
             upstream_holds: Family::default(),
+            upstream_port: Family::default(),
             route_priority: Family::default(),
             route_fail_overs: Family::default(),
             configurations_applied: Counter::default(),
@@ -319,6 +322,11 @@ impl Metrics {
             self.upstream_up.clone(),
         );
         r.register(
+            "upstream_port",
+            "The port on which sessions with the upstream were opened last; the log says why better ones were passed over",
+            self.upstream_port.clone(),
+        );
+        r.register(
             "route_priority",
             "Which of a route's priorities takes its messages, counted from 1, the best; 0 while none of its upstreams works",
             self.route_priority.clone(),
@@ -431,6 +439,7 @@ mod tests {
             &metrics.sessions_open,
             &metrics.sessions_share,
             &metrics.upstream_up,
+            &metrics.upstream_port,
             &metrics.budget_used_percent,
             &metrics.upstream_waiting,
             &metrics.upstream_waiting_oldest_seconds,

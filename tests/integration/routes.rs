@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use postroad_crds::relay_config::{RelayConfig, RouteUpstream, Upstream};
+use postroad_crds::relay_config::{
+    Destination, RelayConfig, RouteUpstream, Upstream, UpstreamPort, UpstreamTls,
+};
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
@@ -97,6 +99,25 @@ async fn a_route_fails_over_with_what_waits_and_comes_back() {
     assert_eq!(metrics.sum("postroad_relay_route_fail_overs_total"), Some(1.0));
     let total = setting.first.messages().len() + setting.second.messages().len();
     assert_eq!(total, number, "each message arrives once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_does_not_answer_is_passed_over_and_told() {
+    let refused = free_port().unwrap();
+    let setting = setting(|config| {
+        config.routes[0].upstreams = vec![way("first", 1)];
+        let Destination::Smarthost(smarthost) = &mut config.upstreams[0].destination else { unreachable!() };
+        smarthost.ports.insert(0, UpstreamPort { port: refused, tls: UpstreamTls::StartTLS });
+    })
+    .await;
+    setting.accepts(0..1).await;
+    setting.first.wait_for(1, LIMIT).await.unwrap();
+    let port = f64::from(setting.first.port());
+    let used = |metrics: &Metrics| metrics.sum("postroad_relay_upstream_port") == Some(port);
+    setting.relay.wait_for_metrics("the port in use", LIMIT, used).await.unwrap();
+    let reason = format!("port {refused}: ");
+    let told = |line: &str| line.contains("upstream reached on another port") && line.contains(&reason);
+    setting.relay.log().wait_for("the port passed over", LIMIT, told).await.unwrap();
 }
 
 fn recipients(messages: &[ReceivedMessage]) -> BTreeSet<String> {

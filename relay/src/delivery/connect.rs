@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postroad_crds::reply_rule::ReplyRule;
 use smtp_protocol::{ClientConfig, ClientTls, SessionFailure};
@@ -13,14 +12,11 @@ use tokio_rustls::TlsConnector;
 
 use super::classification::{HoldKind, classify_failure};
 use super::connection::{BoxedStream, Connection, Tls};
+use super::ports::PortMemory;
 use crate::config::{SmarthostPolicy, UpstreamPort, UpstreamTls};
 
 /// A blocked port often answers nothing at all; the next one is tried after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Which of an upstream's ports worked last, so that the next session begins with it. Shared by the sessions of a lane.
-#[derive(Debug, Default)]
-pub struct PortMemory(AtomicUsize);
 
 /// Why no session could be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +34,7 @@ pub enum OpenError {
     },
 }
 
-/// Opens a session with a smarthost, beginning with the port that worked last.
+/// Opens a session with a smarthost, on the ports in the order that `memory` gives.
 ///
 /// # Errors
 /// When the upstream declines, or after every port has failed.
@@ -48,15 +44,11 @@ pub(super) async fn open(
     ehlo_name: &str,
     memory: &PortMemory,
 ) -> Result<Connection, OpenError> {
-    let preferred = memory.0.load(Ordering::Relaxed) % upstream.ports.len();
-    let order =
-        std::iter::once(preferred).chain((0..upstream.ports.len()).filter(|&index| index != preferred));
     let mut reasons = Vec::new();
-    for index in order {
-        let port = &upstream.ports[index];
+    for port in memory.order(&upstream.ports, Instant::now()) {
         match open_port(upstream, port, ehlo_name).await {
             Ok(connection) => {
-                memory.0.store(index, Ordering::Relaxed);
+                memory.worked(&upstream.ports, port.port, reasons, Instant::now());
                 return Ok(connection);
             }
             Err(PortError::Declined(failure)) => {

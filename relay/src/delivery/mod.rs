@@ -9,11 +9,13 @@ mod connect;
 mod connection;
 mod non_ascii;
 pub mod outcome;
+mod ports;
 mod session;
 
 pub use classification::{Hold, HoldKind};
-pub use connect::{OpenError, PortMemory};
+pub use connect::OpenError;
 pub use outcome::Fate;
+pub use ports::{PortChange, PortMemory};
 pub use session::{Session, run};
 
 use std::net::SocketAddr;

@@ -15,10 +15,11 @@ use smtp_protocol::{
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::connect::{self, OpenError, PortMemory};
+use super::connect::{self, OpenError};
 use super::connection::{Connection, Transacted};
 use super::non_ascii::NonAscii;
 use super::outcome::{Fate, Outcome, judge};
+use super::ports::PortMemory;
 use super::{Contact, Job, Report, SessionId};
 use crate::config::{Destination, UpstreamPolicy};
 use crate::sandbox;
@@ -31,7 +32,7 @@ pub struct Session {
     pub id: SessionId,
     /// The upstream as configured when the session was decided on.
     pub upstream: Arc<UpstreamPolicy>,
-    /// Which port worked last.
+    /// Which of its ports works.
     pub ports: Arc<PortMemory>,
     /// Where messages are.
     pub spool: Spool,

@@ -134,7 +134,11 @@ impl Driver {
                     if matches!(report, Report::NotOpened(_) | Report::Closed) {
                         self.sessions.remove(&session);
                     }
+                    let opened = matches!(report, Report::Opened);
                     self.heard(Event::Reported(session, report));
+                    if opened {
+                        self.tell_ports();
+                    }
                 }
                 Some(planned) = inbox.planned.recv() => self.heard(Event::Planned(planned)),
                 Some(result) = inbox.settled.recv() => self.heard(Event::Settled(result)),
@@ -168,6 +172,15 @@ impl Driver {
         tasks.close();
         let _ = timeout(LAST_WORDS, tasks.wait()).await;
         budgets::leave(dispatch.data, core.last_records()).await;
+    }
+
+    /// Tells of upstreams that are reached on another port now.
+    fn tell_ports(&self) {
+        for (upstream, ports) in &self.ports {
+            if let Some(change) = ports.take_change() {
+                self.observer.port(upstream, &change);
+            }
+        }
     }
 
     fn heard(&mut self, event: Event) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::line::Line;
 use super::news::{News, Remedy};
 use super::ways::Change;
-use crate::delivery::{Hold, HoldKind};
+use crate::delivery::{Hold, HoldKind, PortChange};
 use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
 use crate::order::Act;
@@ -85,6 +85,16 @@ impl Observer {
             .upstream_waiting_oldest_seconds
             .get_or_create(&label)
             .set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
+    /// One line when an upstream is reached on another port than before, or not on the one that is preferred.
+    pub(super) fn port(&self, upstream: &str, change: &PortChange) {
+        let PortChange { port, before, passed_over } = change;
+        self.0.upstream_port.get_or_create(&metrics::upstream(upstream)).set(i64::from(*port));
+        if before.is_some() || !passed_over.is_empty() {
+            let passed_over = passed_over.join("; ");
+            tracing::warn!(upstream, port, before, passed_over, "upstream reached on another port");
+        }
     }
 
     fn session_opened(&self, upstream: &str, again: bool) {
