@@ -130,6 +130,8 @@ pub struct Metrics {
     pub spool_writable: Gauge,
     /// Messages in quarantine.
     pub spool_quarantined: Gauge<u64, AtomicU64>,
+    /// Octets of earlier runs still to be read.
+    pub spool_unread_bytes: Gauge<u64, AtomicU64>,
     /// Recipients ever accepted by this spool.
     pub ledger_accepted: Counter,
     /// Those of them that have ended, by what became of them.
@@ -189,6 +191,7 @@ impl Metrics {
             spool_syncs: Gauge::default(),
             spool_writable: Gauge::default(),
             spool_quarantined: Gauge::default(),
+            spool_unread_bytes: Gauge::default(),
             ledger_accepted: Counter::default(),
             ledger_ended: Family::default(),
             ledger_queued: Gauge::default(),
@@ -196,6 +199,7 @@ impl Metrics {
         metrics.register_submission();
         metrics.register_delivery();
         metrics.register_spool();
+        metrics.register_recovery();
         metrics.register_ledger();
         metrics
     }
@@ -357,6 +361,15 @@ impl Metrics {
         r.register("spool_quarantined", "Messages in quarantine", self.spool_quarantined.clone());
     }
 
+    fn register_recovery(&mut self) {
+        self.registry.register_with_unit(
+            "spool_unread",
+            "What earlier runs left in the spool and is still to be read after the start; until it is 0, queue and ledger do not show that mail",
+            Unit::Bytes,
+            self.spool_unread_bytes.clone(),
+        );
+    }
+
     fn register_ledger(&mut self) {
         let r = &mut self.registry;
         r.register(
@@ -389,7 +402,10 @@ impl Metrics {
     #[must_use]
     pub fn render_with(&self, usage: &Usage) -> String {
         let _alone = self.rendering.lock().expect("rendering does not panic");
-        self.take_ledger(usage);
+        self.spool_unread_bytes.set(usage.unread.unwrap_or_default());
+        if usage.unread.is_none() {
+            self.take_ledger(usage);
+        }
         self.render()
     }
 

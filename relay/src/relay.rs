@@ -22,7 +22,7 @@ use crate::listen;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
-use crate::spool::{self, Recovery, Spool};
+use crate::spool::{self, Recovered, Recovering, Recovery, Spool, SpoolError};
 use crate::submission::{Accepted, Context, Listeners};
 use crate::telemetry;
 
@@ -31,6 +31,8 @@ const ACCEPTED_BACKLOG: usize = 1024;
 
 /// Orders of people that may wait for dispatch.
 const ORDERS_BACKLOG: usize = 16;
+/// Recovered messages that dispatch is told of at once; between two such batches it looks at everything else.
+const RECOVERED_BATCH: usize = 1024;
 
 /// What a relay is started with.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         .await
         .with_context(|| format!("the admin port {} cannot be bound", arguments.admin))?;
     let hand_over_socket = bind_hand_over(&policy).await?;
-    let (spool, recovery) = open_spool(&arguments.data, &policy)?;
+    let (spool, recovering) = open_spool(&arguments.data, &policy)?;
     let metrics = Arc::new(Metrics::new());
     let (phase, shutdown) = shutdown::channel();
     let (policy_in_force, policies) = watch::channel(policy.clone());
@@ -114,9 +116,13 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         },
     );
     let dispatching = match role {
-        Role::PassingOn => None,
+        Role::PassingOn => {
+            tokio::spawn(async { recovering.finished().await.map(|recovery| report(&recovery)) });
+            None
+        }
         Role::Serving | Role::Finishing => {
-            let ours = departure.resume(recovery.messages, announce).await?;
+            let (recovered_in, recovered) = mpsc::channel(1);
+            tokio::spawn(recover(recovering, departure.clone(), announce, recovered_in));
             let dispatch = Dispatch {
                 spool: spool.clone(),
                 tombstones: tombstones.clone(),
@@ -126,7 +132,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
                 metrics: metrics.clone(),
                 shutdown: shutdown.clone(),
             };
-            Some(tokio::spawn(dispatch::run(dispatch, ours, accepted, orders)))
+            Some(tokio::spawn(dispatch::run(dispatch, recovered, accepted, orders)))
         }
     };
     let listeners = bound.map(|bound| {
@@ -283,20 +289,54 @@ async fn next_role(policies: &mut watch::Receiver<Arc<Policy>>, ordinal: u32, ro
     }
 }
 
-fn open_spool(data: &Path, policy: &Policy) -> anyhow::Result<(Spool, Recovery)> {
+fn open_spool(data: &Path, policy: &Policy) -> anyhow::Result<(Spool, Recovering)> {
     let options = spool::Options { maximum_bytes: policy.spool_bytes, ..spool::Options::default() };
-    let (spool, recovery) = Spool::open(&data.join("spool"), options)?;
+    Ok(Spool::open(&data.join("spool"), options)?)
+}
+
+/// Gives dispatch what earlier runs left, once it is read, but for what a departure left under way: that is `announced` when it
+/// turns out to be this relay's. Mail is taken and delivered meanwhile.
+async fn recover(
+    recovering: Recovering,
+    departure: Departure,
+    announced: mpsc::WeakSender<Accepted>,
+    recovered: mpsc::Sender<Vec<Recovered>>,
+) {
+    let recovery = match recovering.finished().await {
+        Ok(recovery) => recovery,
+        Err(SpoolError::Closed) => return,
+        Err(error) => return tracing::error!(%error, "what earlier runs left in the spool cannot be read"),
+    };
+    report(&recovery);
+    let under_way = match departure.resume(announced).await {
+        Ok(under_way) => under_way,
+        Err(error) => {
+            let error = telemetry::sentence(&error);
+            return tracing::error!(error, "what earlier runs left is not delivered before the next start");
+        }
+    };
+    let mut messages = recovery.messages.filter(|message| !under_way.contains(&message.id)).peekable();
+    while messages.peek().is_some() {
+        let batch = messages.by_ref().take(RECOVERED_BATCH).collect();
+        if recovered.send(batch).await.is_err() {
+            // Dispatch has stopped; the next start finds the rest again.
+            return;
+        }
+    }
+}
+
+fn report(recovery: &Recovery) {
     tracing::info!(
         messages = recovery.messages.len(),
         segments = recovery.segments,
         torn_bytes = recovery.torn_bytes,
         quarantined = recovery.quarantined.len(),
-        "spool opened"
+        clean = recovery.clean,
+        "spool read"
     );
     for quarantined in &recovery.quarantined {
         tracing::error!(subject = ?quarantined.subject, reason = quarantined.reason, "damaged on disk, put into quarantine");
     }
-    Ok((spool, recovery))
 }
 
 /// Puts every usable configuration in force and keeps the last one when another cannot be used (P6). The ports are closed when

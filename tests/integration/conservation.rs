@@ -1,4 +1,4 @@
-//! Nothing that was acknowledged is lost (P1), and without a fault nothing comes twice (P3).
+//! Nothing that was acknowledged is lost (P1), the relay accounts for all of it (P2), and without a fault nothing comes twice (P3).
 
 use postroad_tests::conservation::account;
 use postroad_tests::load::Load;
@@ -12,13 +12,15 @@ use crate::{LIMIT, arrived_once, config};
 async fn a_thousand_messages_arrive_once_and_unchanged_over_few_sessions() {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
-    let _relay =
+    let relay =
         RelayProcess::start(&config(port, &upstream, "secret"), RelayOptions::default()).await.unwrap();
     let load = Load::to_address(([127, 0, 0, 1], port).into());
 
     let sent = load.clone().start().finish().await;
     arrived_once(&load, &sent, &upstream, 4).await;
     assert!(upstream.sessions().len() <= 4, "sessions were not kept: {}", upstream.sessions().len());
+    let account = relay.wait_until_all_ended(LIMIT).await.unwrap();
+    assert_eq!((account.accepted, account.ended_as("delivered")), (1_000, 1_000), "{account:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,4 +49,8 @@ async fn every_acknowledged_message_arrives_though_the_relay_is_killed_fifty_tim
     };
     let arrived = upstream.wait_until("every acknowledged message", LIMIT, complete).await;
     arrived.unwrap();
+    let account = relay.wait_until_all_ended(LIMIT).await.unwrap();
+    let (acknowledged, unknown) = (sent.acknowledged.len() as u64, sent.unknown.len() as u64);
+    assert!((acknowledged..=acknowledged + unknown).contains(&account.accepted), "{account:?}, {sent:?}");
+    assert_eq!(account.ended_as("delivered"), account.accepted, "{account:?}");
 }

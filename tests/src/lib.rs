@@ -8,7 +8,7 @@
 //!                 relay_pool (several of them, as the operator would configure them)
 //! the upstream    smtp_server (an independent SMTP server with scripted faults and a ledger of what it received)
 //! the cluster     control_plane (etcd, kube-apiserver, kube-controller-manager; kubectl and helm), cluster (nodes and pods too)
-//! the judge       conservation (what was lost, what came twice, whether content is intact)
+//! the judge       conservation (what was lost, what came twice, whether content is intact), recipients (the relay's own account)
 //! ```
 //!
 //! Not here: test suites (`tests/integration` and its neighbours), and any hook into product code. Faults belong to
@@ -27,6 +27,7 @@ pub mod ports;
 pub mod postfix;
 pub mod processes;
 pub mod prometheus;
+pub mod recipients;
 pub mod relay_pool;
 pub mod relay_process;
 pub mod scratch;

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use postroad_crds::admin_token;
@@ -19,6 +20,7 @@ use crate::mounted_folder::MountedFolder;
 use crate::ports::free_port;
 use crate::processes::{Log, Process, ProcessError, Program, Signal};
 use crate::prometheus::Metrics;
+use crate::recipients::Recipients;
 use crate::waiting::TimedOut;
 
 /// The token of every relay's admin API.
@@ -106,6 +108,8 @@ pub struct RelayProcess {
     admin: SocketAddr,
     data: PathBuf,
     ready_limit: Duration,
+    /// The account of recipients when it was last looked at.
+    account: Mutex<Option<Recipients>>,
     _folder: TempDir,
 }
 
@@ -149,7 +153,16 @@ impl RelayProcess {
         let program = Program { name, path: locate("postroad-relay")?, arguments, environment };
         let process = Process::start(program.clone()).await?;
         let ready_limit = options.ready_limit;
-        Ok(Self { process, config: mounted, program, admin, data, ready_limit, _folder: folder })
+        Ok(Self {
+            process,
+            config: mounted,
+            program,
+            admin,
+            data,
+            ready_limit,
+            account: Mutex::default(),
+            _folder: folder,
+        })
     }
 
     /// Waits until `/readyz` answers 200.
@@ -203,7 +216,12 @@ impl RelayProcess {
     ///
     /// # Errors
     /// [`RelayProcessError::TimedOut`].
+    ///
+    /// # Panics
+    /// As [`Self::scrape`].
     pub async fn sigkill(&self) -> Result<ExitStatus, RelayProcessError> {
+        // What it accounts for last is what its successor must know; it may be dead already.
+        let _ = self.scrape().await;
         self.signal(Signal::Kill);
         self.wait(END_LIMIT).await
     }
@@ -232,7 +250,8 @@ impl RelayProcess {
     /// As [`Self::start`].
     pub async fn restart(&mut self) -> Result<(), RelayProcessError> {
         self.relaunch().await?;
-        self.wait_ready().await
+        self.wait_ready().await?;
+        self.scrape().await.map(drop)
     }
 
     /// The same without waiting: for relays that never are ready, because they are to leave.
@@ -281,8 +300,36 @@ impl RelayProcess {
     ///
     /// # Errors
     /// [`RelayProcessError::Io`].
+    ///
+    /// # Panics
+    /// When the account of recipients in them does not balance, or has forgotten what an earlier look has seen.
     pub async fn scrape(&self) -> Result<Metrics, RelayProcessError> {
-        Ok(Metrics::parse(&self.get("/metrics").await?.body))
+        let metrics = Metrics::parse(&self.get("/metrics").await?.body);
+        if let Some(account) = Recipients::read(&metrics) {
+            let mut before = self.account.lock().expect("a look that panicked has ended the test");
+            account.check(before.as_ref()).unwrap_or_else(|fault| panic!("{}: {fault}", self.program.name));
+            *before = Some(account);
+        }
+        Ok(metrics)
+    }
+
+    /// Somebody has changed what is on disk: the account may lack what it had before. It must balance all the same.
+    pub fn forgive_lost_account(&self) {
+        *self.account.lock().expect("a look that panicked has ended the test") = None;
+    }
+
+    /// Waits until no recipient is queued; the account of recipients then.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for_metrics`].
+    ///
+    /// # Panics
+    /// As [`Self::scrape`].
+    pub async fn wait_until_all_ended(&self, limit: Duration) -> Result<Recipients, RelayProcessError> {
+        let ended = |metrics: &Metrics| Recipients::read(metrics).is_some_and(|account| account.queued == 0);
+        self.wait_for_metrics("no recipient to be queued", limit, ended).await?;
+        let account = self.account.lock().expect("a look that panicked has ended the test").clone();
+        Ok(account.unwrap_or_default())
     }
 
     /// Waits until the metrics satisfy `predicate`; they cannot be watched, so this polls.

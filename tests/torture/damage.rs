@@ -39,16 +39,11 @@ async fn flipped_bytes_cost_only_the_messages_they_hit_and_each_is_reported() {
         flip(segment, flips);
     }
     scene.upstream.withdraw(outage);
+    scene.relay.forgive_lost_account();
     scene.relay.restart().await.unwrap();
 
     let account_now = |ledger: &Ledger| account(&sent.acknowledged, ledger.tokens());
-    scene
-        .relay
-        .wait_for_metrics("an empty queue", LIMIT, |metrics| {
-            metrics.value("postroad_relay_queue_messages") == Some(0.0)
-        })
-        .await
-        .unwrap();
+    scene.relay.wait_until_all_ended(LIMIT).await.unwrap();
     let account = scene.upstream.ledger(account_now);
     let metrics = scene.relay.scrape().await.unwrap();
     let quarantined = metrics.value("postroad_relay_spool_quarantined").unwrap() as usize;

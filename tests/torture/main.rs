@@ -14,6 +14,7 @@ mod kills;
 mod medium;
 mod power;
 mod space;
+mod start;
 mod strace;
 mod syncs;
 mod volume;

@@ -51,17 +51,11 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// The state at the start: `recovered` is what the spool holds. The policy comes into force by [`Event::PolicyChanged`], as
-    /// any other.
-    pub(super) fn new(policy: Arc<Policy>, ordinal: u32, recovered: Vec<Recovered>, now: Now) -> Self {
-        let mut queue = Queue::new();
-        for message in recovered {
-            let due_at = schedule::recovered(&policy.retry, message.due_at, now.wall);
-            queue.insert(message.id, due_at, message.identity.as_deref().unwrap_or_default());
-        }
+    /// The state at the start: it knows of no message. The policy comes into force by [`Event::PolicyChanged`], as any other.
+    pub(super) fn new(policy: Arc<Policy>, ordinal: u32, now: Now) -> Self {
         Self {
             policy,
-            queue,
+            queue: Queue::new(),
             lanes: Lanes::new(ordinal, Clock::new(now.monotonic, now.wall)),
             ways: Ways::default(),
             messages: InFlight::default(),
@@ -78,6 +72,7 @@ impl Core {
     pub(super) fn handle(&mut self, event: Event, now: Now) {
         self.watch_clock(now);
         match event {
+            Event::Recovered(messages) => self.recovered(&messages, now),
             Event::Accepted(message) => self.accept(&message, now.monotonic),
             Event::Planned(planned) => self.planned(planned, now),
             Event::Reported(session, report) => self.hear(session, report, now),
@@ -188,6 +183,14 @@ impl Core {
     }
 
     // Messages: from the queue into lanes.
+
+    fn recovered(&mut self, messages: &[Recovered], now: Now) {
+        for message in messages {
+            let tenant = message.identity.as_deref().unwrap_or_default();
+            let due_at = schedule::recovered(&self.policy.retry, message.due_at, now.wall);
+            self.queue.insert(message.id, due_at, tenant);
+        }
+    }
 
     fn accept(&mut self, Accepted { envelope, state }: &Accepted, now: Instant) {
         let tenant = envelope.identity.as_deref().unwrap_or_default();

@@ -70,6 +70,7 @@ pub(super) struct Driver {
 
 /// What the loop hears.
 pub(super) struct Inbox {
+    recovered: mpsc::Receiver<Vec<Recovered>>,
     accepted: mpsc::Receiver<Accepted>,
     planned: mpsc::Receiver<Planned>,
     reports: mpsc::Receiver<(SessionId, Report)>,
@@ -83,7 +84,7 @@ impl Driver {
     /// A loop and what it will hear.
     pub(super) fn new(
         dispatch: Dispatch,
-        recovered: Vec<Recovered>,
+        recovered: mpsc::Receiver<Vec<Recovered>>,
         accepted: mpsc::Receiver<Accepted>,
         orders: mpsc::Receiver<Order>,
     ) -> (Self, Inbox) {
@@ -97,7 +98,7 @@ impl Driver {
         tasks.spawn(plan::run(dispatch.spool.clone(), requested, planned_in));
         let policy = dispatch.policy.borrow().clone();
         let driver = Self {
-            core: Core::new(policy, dispatch.ordinal, recovered, Now::read()),
+            core: Core::new(policy, dispatch.ordinal, Now::read()),
             observer: Observer(dispatch.metrics.clone()),
             ports: HashMap::new(),
             sessions: HashMap::new(),
@@ -109,7 +110,7 @@ impl Driver {
             tasks,
             dispatch,
         };
-        (driver, Inbox { accepted, planned, reports, settled, recorded, orders, obeyed })
+        (driver, Inbox { recovered, accepted, planned, reports, settled, recorded, orders, obeyed })
     }
 
     /// Runs until the relay stops, nothing more is accepted and what was under way has ended.
@@ -130,6 +131,7 @@ impl Driver {
                     Some(message) => self.heard(Event::Accepted(message)),
                     None => accepting = false,
                 },
+                Some(batch) = inbox.recovered.recv() => self.heard(Event::Recovered(batch)),
                 Some((session, report)) = inbox.reports.recv() => {
                     if matches!(report, Report::NotOpened(_) | Report::Closed) {
                         self.sessions.remove(&session);

@@ -14,7 +14,7 @@ use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::order::{Order, OrderRefused};
-use crate::spool::SpoolError;
+use crate::spool::{Recovered, SpoolError};
 use crate::submission::Accepted;
 
 /// Less is how a time service adjusts a clock.
@@ -56,6 +56,8 @@ pub(super) struct Recorded {
 /// What has happened.
 #[derive(Debug)]
 pub(super) enum Event {
+    /// Messages of earlier runs are in the spool.
+    Recovered(Vec<Recovered>),
     /// A message is in the spool and has been answered 250.
     Accepted(Accepted),
     /// A requested plan is there, or its message could not be read.

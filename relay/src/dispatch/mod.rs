@@ -35,11 +35,12 @@ use driver::Driver;
 
 /// Delivers until the relay stops and `accepted` has ended; what is not delivered by then stays in the spool.
 ///
-/// `recovered` is what the spool held at its opening, `orders` what people want done. *Cancellation*: a dropped future delivers nothing more; messages whose
-/// session was in the middle of a transaction are tried again after the next start.
+/// `recovered` brings what the spool held at its opening, a batch at a time, once that is read; `orders` what people want done.
+/// *Cancellation*: a dropped future delivers nothing more; messages whose session was in the middle of a transaction are tried
+/// again after the next start.
 pub async fn run(
     dispatch: Dispatch,
-    recovered: Vec<Recovered>,
+    recovered: mpsc::Receiver<Vec<Recovered>>,
     accepted: mpsc::Receiver<Accepted>,
     orders: mpsc::Receiver<Order>,
 ) {

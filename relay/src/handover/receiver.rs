@@ -53,8 +53,9 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Serves `socket` and looks after tombstones until dropped.
+    /// Serves `socket` and looks after tombstones until dropped, from when the spool knows what it holds: peers ask for it.
     pub async fn serve(self, socket: TcpListener) {
+        self.spool.recovered().await;
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         tokio::join!(self.accept(socket, permits), self.sweep());
     }

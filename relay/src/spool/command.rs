@@ -4,7 +4,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::error::SpoolError;
-use super::ledger::{Fate, Fates};
+use super::index::Index;
+use super::ledger::{Fate, Fates, Ledger};
 use super::record::{Accepted, CHUNK, HEADER_BYTES, MAXIMUM_PAYLOAD, Record, queued};
 use super::shared::Pinned;
 use crate::message::{DeliveryState, Envelope, MessageId};
@@ -45,6 +46,11 @@ pub(super) enum Command {
         reason: String,
         reply: Reply<()>,
     },
+    /// Makes known what earlier runs left.
+    Restore {
+        restored: Box<Restored>,
+        reply: Reply<()>,
+    },
     Close {
         reply: Reply<()>,
     },
@@ -65,6 +71,10 @@ impl Command {
             Self::Quarantine { id, .. } => {
                 Change::end(*id, Fate::Quarantined, u32::MAX).record.record_bytes()
             }
+            Self::Restore { restored, .. } => {
+                let removals: u64 = restored.removals().iter().map(Record::record_bytes).sum();
+                removals + Record::ledger(&Ledger::largest()).record_bytes()
+            }
             Self::Close { .. } => 0,
         }
     }
@@ -79,8 +89,24 @@ impl Command {
             | Self::Settle { reply, .. }
             | Self::Remove { reply, .. }
             | Self::Quarantine { reply, .. }
+            | Self::Restore { reply, .. }
             | Self::Close { reply } => drop(reply.send(Err(error))),
         }
+    }
+}
+
+/// What earlier runs left.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) index: Index,
+    /// Messages put into quarantine, which the log has still to call removed.
+    pub(super) damaged: Vec<MessageId>,
+}
+
+impl Restored {
+    /// The removal of the damaged messages. They are in the account already.
+    pub(super) fn removals(&self) -> Vec<Record> {
+        self.damaged.iter().map(|id| Record::removed(*id, Fates::default())).collect()
     }
 }
 

@@ -146,6 +146,16 @@ impl Index {
         true
     }
 
+    /// Adds what an earlier run left, of other messages and other segments. The account is the caller's to set.
+    pub(super) fn restore(&mut self, earlier: Self) {
+        let later = std::mem::replace(self, earlier);
+        // Into the larger table, nearly always.
+        self.messages.extend(later.messages);
+        self.chunked.extend(later.chunked);
+        self.segments.extend(later.segments);
+        self.queued += later.queued;
+    }
+
     fn add_live(&mut self, location: Location) {
         if let Some(usage) = self.segments.get_mut(&location.segment) {
             usage.live += location.record_bytes();

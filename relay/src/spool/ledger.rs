@@ -138,6 +138,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The account that takes most bytes to write.
+    pub(super) fn largest() -> Self {
+        let mut fates = Fates::default();
+        Fate::ALL.iter().for_each(|fate| fates.add(*fate, u64::MAX));
+        Self { accepted: u64::MAX, fates }
+    }
+
     /// What the acceptance of so many recipients adds.
     pub(super) fn accepted(recipients: u64) -> Self {
         Self { accepted: recipients, fates: Fates::default() }

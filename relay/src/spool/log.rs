@@ -3,7 +3,7 @@
 //! Only the writer thread has it. Every error it returns is final: what a failed write or sync left behind is unknown, so
 //! nothing may be acknowledged any more. What is staged is in the index only once the writer has synced it and says so.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::num::NonZeroU32;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ pub(super) struct Log {
     total: u64,
     /// The account after what is staged.
     ledger: Ledger,
+    /// Whether it is that of all segments, not of this run alone.
+    restored: bool,
     /// Where the active segment's beginning ends.
     begun: u64,
     prepared: bool,
@@ -43,23 +45,19 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Begins segment `number` and is ready to append to it. The account goes on from `ledger`.
+    /// Begins segment `number` and is ready to append to it, behind segments of so many bytes; `after_crash` says that the last of
+    /// them may be torn. The account begins at zero, see [`restore`](Self::restore).
     pub(super) fn begin(
         directory: &Path,
         segment_bytes: u64,
         number: u32,
-        ledger: Ledger,
+        (earlier_bytes, after_crash): (u64, bool),
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
-        let path = directory.join(file_name(number));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .context("create", &path)?;
-        let active = Arc::new(Segment::begin(directory, number, rand::random(), file)?);
-        let total = shared.index().total_bytes() + SEGMENT_HEADER;
+        let mut spare = Spare::find(directory, segment_bytes).context("examine the spare in", directory)?;
+        let (file, prepared) = next_file(directory, number, &mut spare)?;
+        let active = Arc::new(Segment::begin(directory, number, rand::random(), after_crash, file)?);
+        let total = earlier_bytes + SEGMENT_HEADER;
         let mut log = Self {
             directory: directory.to_owned(),
             segment_bytes,
@@ -69,22 +67,26 @@ impl Log {
             staged: Vec::new(),
             unsynced: false,
             total,
-            ledger,
+            ledger: Ledger::default(),
+            restored: false,
             begun: SEGMENT_HEADER,
-            prepared: false,
-            spare: Spare::new(directory, segment_bytes),
+            prepared,
+            spare,
         };
         log.publish()?;
+        log.spare.reserve();
         Ok(log)
     }
 
-    /// Makes the new active segment durable and known; the account is the first thing staged for it.
+    /// Makes the new active segment durable and known; the account, when it is whole, is the first thing staged for it.
     fn publish(&mut self) -> Result<(), SpoolError> {
         self.active.file.sync_all().context("sync", &self.active.path)?;
         sync_directory(&self.directory)?;
         let usage = SegmentUse { segment: self.active.clone(), written: self.written, live: 0, drafts: 0 };
         self.shared.index().segments.insert(self.active.number, usage);
-        self.stage(&Record::ledger(&self.ledger));
+        if self.restored {
+            self.stage(&Record::ledger(&self.ledger));
+        }
         self.begun = self.end();
         Ok(())
     }
@@ -96,6 +98,18 @@ impl Log {
             self.rotate()?;
         }
         Ok(())
+    }
+
+    /// Adds the account that earlier runs left to that of this one, and stages it: from here on the log needs theirs no more.
+    pub(super) fn restore(&mut self, earlier: Ledger) {
+        self.ledger += earlier;
+        self.restored = true;
+        self.stage(&Record::ledger(&self.ledger));
+    }
+
+    /// The segments' total is known better now: torn ends are cut off.
+    pub(super) fn measure(&mut self) {
+        self.total = self.shared.index().total_bytes();
     }
 
     /// The account after all that is staged.
@@ -115,6 +129,7 @@ impl Log {
         sync_directory(&self.directory)?;
         let deleted = self.shared.index().segments.remove(&number);
         self.total -= deleted.map_or(0, |usage| usage.written);
+        self.spare.reserve();
         Ok(())
     }
 
@@ -200,23 +215,14 @@ impl Log {
         self.write()?;
         self.complete()?;
         let number = self.active.number + 1;
-        let path = self.directory.join(file_name(number));
-        let spare = self.spare.take();
-        self.prepared = spare.is_some();
-        let file = match spare {
-            Some((spare_path, file)) => {
-                fs::rename(&spare_path, &path).context("rename to", &path)?;
-                file
-            }
-            None => {
-                let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
-                options.open(&path).context("create", &path)?
-            }
-        };
-        self.active = Arc::new(Segment::begin(&self.directory, number, rand::random(), file)?);
+        let (file, prepared) = next_file(&self.directory, number, &mut self.spare)?;
+        self.prepared = prepared;
+        self.active = Arc::new(Segment::begin(&self.directory, number, rand::random(), false, file)?);
         self.written = SEGMENT_HEADER;
         self.total += SEGMENT_HEADER;
-        self.publish()
+        self.publish()?;
+        self.spare.reserve();
+        Ok(())
     }
 
     /// Cuts off what was prepared and not used, and syncs all of the active segment.
@@ -234,5 +240,20 @@ impl Log {
         self.stage(&Record::closed());
         self.write()?;
         self.complete()
+    }
+}
+
+/// The file of the next segment, and whether it is longer than what is written to it: the spare, or else an empty one.
+fn next_file(directory: &Path, number: u32, spare: &mut Spare) -> Result<(File, bool), SpoolError> {
+    let path = directory.join(file_name(number));
+    match spare.take() {
+        Some((spare_path, file)) => {
+            fs::rename(&spare_path, &path).context("rename to", &path)?;
+            Ok((file, true))
+        }
+        None => {
+            let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+            Ok((options.open(&path).context("create", &path)?, false))
+        }
     }
 }

@@ -17,21 +17,26 @@
 //! - **Group commit.** One thread writes. All changes that arrive while a sync runs are written and synced together after it,
 //!   up to 1024 changes or 8 MiB at once; a change waits for at most the running and its own sync, and no delay is added to
 //!   fill a batch. Reclaiming adds at most [`Options::reclaim_bytes_per_batch`] to a batch.
-//! - **What recovery does.** [`Spool::open`] replays every record. A torn end of the last segment is cut off: nothing in it
-//!   was acknowledged. Everything has a checksum; damage elsewhere costs only the messages it touches, which are put into
+//! - **What recovery does.** [`Spool::open`] looks at the segments' headers and begins a segment of its own: from then on mail is
+//!   taken, kept and delivered. Beside that every record of the earlier segments is replayed; what they hold becomes known as
+//!   a whole at the end ([`Recovering::finished`]), as the last record may still end the first message. A crash in between
+//!   leaves it all to the next start. A torn end of a segment is cut off: nothing in it was acknowledged. Everything has a checksum; damage elsewhere costs only the messages it touches, which are put into
 //!   `quarantine/` and reported in [`Recovery::quarantined`]. Content outside of the last segment is verified when it is read
 //!   ([`SpoolError::Damaged`], ended by [`Spool::quarantine`]) or copied by reclaiming.
 //! - **Space.** Stores beyond [`Options::maximum_bytes`] are answered [`SpoolError::Full`], those that would leave less than
 //!   three segments of the file system free [`SpoolError::DiskFull`]; everything that ends mail goes on. A full spool looks
-//!   every second whether there is room again. What is removed is given back a segment at a time, without pauses.
+//!   every second whether there is room again. What is removed is given back a segment at a time, without pauses. The blocks of
+//!   the next segment are reserved ahead (`spare`), so a volume that others have filled to the last byte still opens, and
+//!   what is queued is delivered and settled.
 //! - **The account.** What every record adds to the account of recipients ([`Ledger`]) is in that record, and every segment
 //!   begins with the account as it stands: a change and its posting are one, over crashes too, and at every instant
 //!   `accepted = fates + queued` ([`Spool::usage`]). A change whose fates do not make up for the recipients it ends is refused.
 //!   Where damage took recipients they count as quarantined; those whose end it took are accepted again.
 //! - **Format.** Every segment bears a format version. A version that is not this one's is refused ([`SpoolError::Version`])
 //!   with the file untouched, so going back to an earlier relay needs that relay to read what the later one wrote; a version
-//!   that changes the format reads the one before it, and rewrites it by reclaiming. Envelope and state are JSON: a field
-//!   that is added has a default and needs no new version.
+//!   that changes the format reads the one before it, and rewrites it by reclaiming. This is version 2: version 1 had neither
+//!   the account nor the mark of a segment begun after a crash. Envelope and state are JSON: a field that is added has a
+//!   default and needs no new version.
 //! - **Memory.** About 110 bytes a stored message, and 256 KiB a draft.
 //!
 //! # On disk
@@ -39,12 +44,12 @@
 //! ```text
 //! lock                            held by the process that has the spool open
 //! segment-0000000000000001.log    header, then records in the order of their writing (`record`)
-//! spare                           the next segment, prepared ahead (`spare`)
+//! spare                           the next segment, its blocks reserved or prepared ahead (`spare`)
 //! quarantine/                     what was found damaged, for people (`quarantine`)
 //! ```
 //!
 //! The path of a store: `draft` → `command` → `writer` (one batch) → `log` (stage, write, sync) → `index`; that of a start:
-//! `recovery` → `replay` over `scan`. Why it is built so, with figures: docs/adr/0001-spool.md.
+//! `survey` → `recovery` → `replay` over `scan` → `command` → `writer` → `index`. Why it is built so, with figures: docs/adr/0001-spool.md.
 
 mod command;
 mod draft;
@@ -65,6 +70,7 @@ mod segment;
 mod shared;
 mod space;
 mod spare;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -72,7 +78,7 @@ mod writer;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -83,7 +89,8 @@ use error::Context;
 use handle::Handle;
 use log::Log;
 use reclaim::Reclaim;
-use record::{MAXIMUM_PAYLOAD, Record};
+use record::MAXIMUM_PAYLOAD;
+use recovery::Reading;
 use shared::Shared;
 use writer::Writer;
 
@@ -92,7 +99,7 @@ pub use error::SpoolError;
 pub use ledger::{Fate, Fates, Ledger};
 pub use options::Options;
 pub use reader::{ContentReader, Stored};
-pub use recovery::{Quarantined, Recovered, Recovery, Subject};
+pub use recovery::{Backlog, Quarantined, Recovered, Recovering, Recovery, Subject};
 pub use shared::{Health, Usage};
 
 /// Commands that may wait for the writer before senders do.
@@ -122,35 +129,39 @@ pub struct Settlement {
 }
 
 impl Spool {
-    /// Opens the spool in `directory`, which is created if it is missing, and recovers what it holds.
+    /// Opens the spool in `directory`, which is created if it is missing, and begins to read what earlier runs left there. Takes
+    /// mail when it returns; what was left is there once [`Recovering::finished`] returns.
     ///
-    /// Blocks; to be called before serving. *Errors*: `Locked` when another process has it open; `Version` when a later
-    /// version wrote it; `Io` with path and cause. Damage is no error: see [`Recovery::quarantined`].
-    pub fn open(directory: &Path, options: Options) -> Result<(Self, Recovery), SpoolError> {
+    /// Blocks for some system calls a segment; to be called before serving. *Errors*: `Locked` when another process has it
+    /// open; `Version` when a later version wrote it; `Io` with path and cause. Damage is no error: see
+    /// [`Recovery::quarantined`].
+    pub fn open(directory: &Path, options: Options) -> Result<(Self, Recovering), SpoolError> {
         let options = options.bounded();
         fs::create_dir_all(directory).context("create", directory)?;
-        let lock = recovery::lock(directory)?;
-        let (replay, recovery, damaged, next) = recovery::recover(directory)?;
-        let shared = Arc::new(Shared::new(replay.index, quarantine::count(directory)?));
-        let ledger = shared.index().ledger;
-        let mut log = Log::begin(directory, options.segment_bytes, next, ledger, shared.clone())?;
-        for id in damaged {
-            log.stage(&Record::removed(id, Fates::default()));
-        }
-        log.write()?;
-        log.sync()?;
+        let lock = survey::lock(directory)?;
+        let survey = survey::survey(directory)?;
+        let shared = Arc::new(Shared::new(survey.bytes(), quarantine::count(directory)?));
+        let earlier = (survey.bytes(), !survey.clean());
+        let log = Log::begin(directory, options.segment_bytes, survey.next()?, earlier, shared.clone())?;
         let (sender, commands) = mpsc::channel(WAITING_COMMANDS);
-        let reclaim = Reclaim::new(directory, options.clone(), shared.clone());
-        shared.reclaiming.store(reclaim.pending(), Ordering::Relaxed);
-        let directory = directory.to_owned();
+        let (reading, recovering) = Reading::new(directory, survey, shared.clone(), sender.downgrade());
+        let reading = thread("spool-recovery", directory, move || reading.run())?;
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let clock = clock.context("start the clock of", &directory)?;
-        let writer =
-            Writer { directory, options, shared: shared.clone(), commands, log, reclaim, lock, clock };
-        let path = writer.directory.clone();
-        let thread = std::thread::Builder::new().name("spool-writer".into());
-        thread.spawn(move || writer.run()).context("start the writer of", &path)?;
-        Ok((Self { handle: Handle::new(shared, sender) }, recovery))
+        let clock = clock.context("start the clock of", directory)?;
+        let reclaim = Reclaim::new(directory, options.clone(), shared.clone());
+        let writer = Writer {
+            directory: directory.to_owned(),
+            options,
+            shared: shared.clone(),
+            commands,
+            log,
+            reclaim,
+            lock,
+            reading,
+            clock,
+        };
+        thread("spool-writer", directory, move || writer.run())?;
+        Ok((Self { handle: Handle::new(shared, sender) }, recovering))
     }
 
     /// Begins a message.
@@ -237,6 +248,13 @@ impl Spool {
         self.handle.ask(|reply| Command::Quarantine { id, reason, reply }).await
     }
 
+    /// Waits until what earlier runs left is known. Before that, a message of theirs is `Unknown`, and none `Duplicate`: whoever
+    /// brings an id that may have been here before must have waited.
+    pub async fn recovered(&self) {
+        // The sender is in what this handle shares.
+        let _ = self.handle.shared.unread.subscribe().wait_for(Option::is_none).await;
+    }
+
     /// Whether the spool takes mail, to be watched.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
@@ -255,4 +273,13 @@ impl Spool {
         // An unhealthy spool has said so already, and there is nothing the caller could do about it here.
         let _ = self.handle.ask(|reply| Command::Close { reply }).await;
     }
+}
+
+fn thread(
+    name: &str,
+    directory: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SpoolError> {
+    let builder = std::thread::Builder::new().name(name.into());
+    builder.spawn(work).context("start a thread for", directory)
 }

@@ -32,6 +32,7 @@ pub(super) enum Effect {
     Accepted { id: MessageId, accepted: Location, content: Vec<Location>, queued: u32, pins: Vec<Pinned> },
     State { id: MessageId, state: Location, queued: u32 },
     Removed { id: MessageId },
+    Restored { index: Box<Index> },
 }
 
 impl Effect {
@@ -93,6 +94,9 @@ impl Reclaim {
 
     /// Whether there is work that can be done now.
     pub(super) fn pending(&self) -> bool {
+        if self.shared.recovering() {
+            return false;
+        }
         let index = self.shared.index();
         self.sweep.is_some()
             || deletable(&index).is_some()
@@ -102,6 +106,10 @@ impl Reclaim {
     /// Does some of the work: deletes the oldest segment if it is dead, else copies a bounded number of bytes. All earlier
     /// effects must have been made; the new ones are added to `effects`.
     pub(super) fn step(&mut self, log: &mut Log, effects: &mut Vec<Effect>) -> Result<(), SpoolError> {
+        // What is not read yet may refer to anything.
+        if self.shared.recovering() {
+            return Ok(());
+        }
         let dead = deletable(&self.shared.index());
         if let Some(dead) = dead {
             log.delete(dead)?;

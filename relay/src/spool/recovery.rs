@@ -1,39 +1,94 @@
-//! Opening a spool directory: lock, replay of all segments, quarantine of what is damaged.
+//! Reading what earlier runs left, while this one takes mail already: replay of all segments, quarantine of what is damaged.
 //!
-//! Header checksums and the payload checksums of everything but content are verified in all segments, those of content in a
-//! segment that may be torn (elsewhere on every read). A torn end is cut off; it holds nothing that was acknowledged.
+//! Nothing found may be delivered before all is read, as a later segment may say that a message of an earlier one is gone; so it
+//! becomes known as a whole. Header checksums and the payload checksums of everything but content are verified in all segments,
+//! those of content in a segment that may be torn (elsewhere on every read). A torn end is cut off; it holds nothing that was
+//! acknowledged.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::collections::hash_map;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::{Command, Restored};
 use super::error::{Context, SpoolError};
 use super::ledger::Ledger;
 use super::quarantine;
-use super::record::{HEADER, HEADER_BYTES, Header, Kind};
-use super::replay::{Replay, Tail};
-use super::segment::{self, Opened, SEGMENT_HEADER, Segment};
-use super::spare::Spare;
+use super::replay::{Replay, Summary, Tail};
+use super::segment::SEGMENT_HEADER;
+use super::shared::Shared;
+use super::survey::{Found, Survey, data_end};
 use crate::message::{MessageId, Timestamp};
 
-/// The end of data is searched for in pieces of this size.
-const PIECE: usize = 1 << 20;
+/// How often the log tells how far the reading is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
-/// What [`Spool::open`](super::Spool::open) found.
-#[derive(Clone, Debug, Default)]
+/// The reading of what earlier runs left; see [`finished`](Self::finished).
+#[derive(Debug)]
+pub struct Recovering(oneshot::Receiver<Result<Recovery, SpoolError>>);
+
+impl Recovering {
+    /// Waits until all of it is known to the spool, and tells what was found.
+    ///
+    /// *Errors*: `Io` when a segment cannot be read, the spool is unhealthy then; `Closed` when it was closed before.
+    /// *Cancellation*: a dropped future stops nothing.
+    pub async fn finished(self) -> Result<Recovery, SpoolError> {
+        self.0.await.unwrap_or(Err(SpoolError::Closed))
+    }
+
+    /// The same where there is no runtime to wait on.
+    #[cfg(test)]
+    pub(super) fn finished_blocking(mut self) -> Result<Recovery, SpoolError> {
+        loop {
+            match self.0.try_recv() {
+                Ok(outcome) => return outcome,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(SpoolError::Closed),
+                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
+    }
+}
+
+/// What earlier runs have left.
+#[derive(Debug, Default)]
 pub struct Recovery {
-    /// The messages stored, in the order of their ids, which is that of acceptance.
-    pub messages: Vec<Recovered>,
+    /// The messages stored.
+    pub messages: Backlog,
     /// What could not be recovered and was put into the `quarantine` directory; each is reported by one open only.
     pub quarantined: Vec<Quarantined>,
-    /// Bytes cut off the last segment: the last write of a process that died during it.
+    /// Bytes cut off segments: the last write of a process that died during it.
     pub torn_bytes: u64,
     /// Segment files read.
     pub segments: usize,
     /// Whether the spool had been closed in order.
     pub clean: bool,
 }
+
+/// The messages found, in no order. Held compactly, so that a million of them cost 70 MB until the last is taken.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    summaries: hash_map::IntoIter<MessageId, Summary>,
+    identities: Vec<Arc<str>>,
+}
+
+impl Iterator for Backlog {
+    type Item = Recovered;
+
+    fn next(&mut self) -> Option<Recovered> {
+        let (id, summary) = self.summaries.next()?;
+        let identity = summary.identity.and_then(|number| self.identities.get(number as usize).cloned());
+        Some(Recovered { id, due_at: summary.due_at, identity })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.summaries.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Backlog {}
 
 /// A message found in the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +97,6 @@ pub struct Recovered {
     pub id: MessageId,
     /// When its next attempt is due.
     pub due_at: Timestamp,
-    /// When it was accepted.
-    pub accepted_at: Timestamp,
     /// The identity rule that let its client in.
     pub identity: Option<Arc<str>>,
 }
@@ -73,149 +126,117 @@ pub enum Subject {
     },
 }
 
-/// Takes the directory's lock, held as long as the file is open.
-pub(super) fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join("lock");
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(&path).context("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-    }
+/// The reading, to be run on a thread of its own.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) directory: PathBuf,
+    pub(super) survey: Survey,
+    pub(super) shared: Arc<Shared>,
+    /// To the writer, which ends when all others are done with it.
+    pub(super) commands: mpsc::WeakSender<Command>,
+    done: oneshot::Sender<Result<Recovery, SpoolError>>,
 }
 
-/// Reads all segments. Returns the replay, the report, the damaged messages still to be marked as removed, and the number
-/// of the next segment.
-pub(super) fn recover(directory: &Path) -> Result<(Replay, Recovery, Vec<MessageId>, u32), SpoolError> {
-    Spare::discard(directory).context("delete the prepared segment in", directory)?;
-    let numbers = segment::list(directory)?;
-    let mut replay = Replay::default();
-    let mut recovery = Recovery { segments: numbers.len(), clean: true, ..Recovery::default() };
-    for (place, &number) in numbers.iter().enumerate() {
-        report_gap(place.checked_sub(1).map(|before| numbers[before]), number, &mut recovery);
-        read_segment(directory, number, place + 1 == numbers.len(), &mut replay, &mut recovery)?;
+impl Reading {
+    pub(super) fn new(
+        directory: &Path,
+        survey: Survey,
+        shared: Arc<Shared>,
+        commands: mpsc::WeakSender<Command>,
+    ) -> (Self, Recovering) {
+        let (done, recovering) = oneshot::channel();
+        (Self { directory: directory.to_owned(), survey, shared, commands, done }, Recovering(recovering))
     }
-    let damaged = quarantine_damaged(directory, &mut replay, &mut recovery)?;
-    settle_account(&mut replay, &recovery);
-    recovery.messages = messages(&mut replay);
-    let next = replay
-        .index
-        .active()
-        .checked_add(1)
-        .ok_or(SpoolError::Inconsistent("the spool has used up its segment numbers"))?;
-    Ok((replay, recovery, damaged, next))
-}
 
-fn report_gap(before: Option<u32>, number: u32, recovery: &mut Recovery) {
-    for missing in before.map_or(number, |before| before + 1)..number {
-        recovery.quarantined.push(Quarantined {
-            subject: Subject::Stretch { segment: missing, offset: 0, length: 0 },
-            reason: format!("{} is missing", segment::file_name(missing)),
-        });
-    }
-}
-
-fn read_segment(
-    directory: &Path,
-    number: u32,
-    last: bool,
-    replay: &mut Replay,
-    recovery: &mut Recovery,
-) -> Result<(), SpoolError> {
-    let path = directory.join(segment::file_name(number));
-    let segment = match Segment::open(directory, number)? {
-        Opened::Segment(segment) => Arc::new(segment),
-        Opened::Headless => return set_aside(directory, &path, number, last, recovery),
-    };
-    let length = segment.file.metadata().context("examine", &path)?.len();
-    let complete = !last || closed(&segment, length).context("read", &path)?;
-    recovery.clean &= complete;
-    let (tail, limit) = if complete {
-        (Tail::Complete, length)
-    } else {
-        let data_end = data_end(&segment.file, length).context("read", &path)?.max(SEGMENT_HEADER);
-        // A record may end in zeros, though never in a header's length of them unless it is a lone chunk of a draft.
-        (Tail::Open { data_end }, length.min(data_end + HEADER_BYTES))
-    };
-    let end = replay.segment(segment.clone(), limit, tail).context("read", &path)?;
-    if !complete {
-        if let Tail::Open { data_end } = tail {
-            recovery.torn_bytes += data_end.saturating_sub(end);
+    /// Reads all, makes it known to the writer, and tells what it was. Gives up when the spool is closed.
+    pub(super) fn run(mut self) {
+        let outcome =
+            self.read().and_then(|(restored, recovery)| self.hand_over(restored).map(|()| recovery));
+        if let Err(error) = &outcome
+            && !matches!(error, SpoolError::Closed)
+        {
+            self.shared.fail(error);
         }
-        // What the dead process wrote and did not sync is about to be relied upon.
-        segment.file.set_len(end).and_then(|()| segment.file.sync_all()).context("truncate", &path)?;
+        // Nobody may want to know.
+        let _ = self.done.send(outcome);
     }
-    Ok(())
-}
 
-/// A file without a header: one that a crash kept from being begun is deleted, any other goes into quarantine as it is.
-fn set_aside(
-    directory: &Path,
-    path: &Path,
-    number: u32,
-    last: bool,
-    recovery: &mut Recovery,
-) -> Result<(), SpoolError> {
-    let file = File::open(path).context("open", path)?;
-    let length = file.metadata().context("examine", path)?.len();
-    if last && data_end(&file, length).context("read", path)? <= SEGMENT_HEADER {
-        recovery.clean = false;
-        fs::remove_file(path).context("delete", path)?;
-        return segment::sync_directory(directory);
-    }
-    quarantine::keep_segment(directory, path)?;
-    recovery.quarantined.push(Quarantined {
-        subject: Subject::Stretch { segment: number, offset: 0, length },
-        reason: format!("{} has no intact header", segment::file_name(number)),
-    });
-    Ok(())
-}
-
-/// Whether the segment ends with the mark of an orderly close.
-fn closed(segment: &Segment, length: u64) -> std::io::Result<bool> {
-    let Some(offset) = length.checked_sub(HEADER_BYTES).filter(|offset| *offset >= SEGMENT_HEADER) else {
-        return Ok(false);
-    };
-    let mut bytes = [0; HEADER];
-    segment.file.read_exact_at(&mut bytes, offset)?;
-    Ok(Header::decode(&bytes, segment.salt, offset).is_some_and(|header| header.kind == Kind::Closed))
-}
-
-/// Where the last byte that is not zero ends.
-fn data_end(file: &File, length: u64) -> std::io::Result<u64> {
-    let mut end = length;
-    let mut bytes = vec![0; PIECE];
-    while end > 0 {
-        let start = end.saturating_sub(PIECE as u64);
-        let piece = &mut bytes[..(end - start) as usize];
-        file.read_exact_at(piece, start)?;
-        if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
-            return Ok(start + last as u64 + 1);
+    fn read(&mut self) -> Result<(Restored, Recovery), SpoolError> {
+        let mut replay = Replay::default();
+        let mut recovery = Recovery {
+            quarantined: std::mem::take(&mut self.survey.quarantined),
+            segments: self.survey.segments.len(),
+            clean: self.survey.clean(),
+            ..Recovery::default()
+        };
+        let (total, mut told) = (self.survey.bytes(), Instant::now());
+        let mut unread = total;
+        for found in &self.survey.segments {
+            if self.commands.strong_count() == 0 || self.shared.closing.load(Ordering::Relaxed) {
+                return Err(SpoolError::Closed);
+            }
+            recovery.torn_bytes += replay_segment(found, &mut replay)?;
+            unread -= found.bytes;
+            self.shared.unread.send_replace(Some(unread));
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                tracing::info!(
+                    unread_bytes = unread,
+                    of_bytes = total,
+                    "reading what earlier runs left in the spool"
+                );
+            }
         }
-        end = start;
+        let damaged = quarantine_damaged(&self.directory, &mut replay, &mut recovery.quarantined)?;
+        settle_account(&mut replay, &recovery);
+        self.shared.quarantined.store(quarantine::count(&self.directory)?, Ordering::Relaxed);
+        let (summaries, identities) = (replay.summaries.into_iter(), replay.identities.into_names());
+        recovery.messages = Backlog { summaries, identities };
+        Ok((Restored { index: replay.index, damaged }, recovery))
     }
-    Ok(0)
+
+    fn hand_over(&self, restored: Restored) -> Result<(), SpoolError> {
+        let (reply, answer) = oneshot::channel();
+        let commands = self.commands.upgrade().ok_or(SpoolError::Closed)?;
+        let command = Command::Restore { restored: Box::new(restored), reply };
+        commands.blocking_send(command).map_err(|_| self.shared.gone())?;
+        drop(commands);
+        answer.blocking_recv().unwrap_or_else(|_| Err(self.shared.gone()))
+    }
+}
+
+/// Replays one segment; returns how much was cut off its end.
+fn replay_segment(found: &Found, replay: &mut Replay) -> Result<u64, SpoolError> {
+    let Found { segment, bytes, open } = found;
+    if !open {
+        replay.segment(segment.clone(), *bytes, Tail::Complete).context("read", &segment.path)?;
+        return Ok(0);
+    }
+    let data_end = data_end(&segment.file, *bytes).context("read", &segment.path)?.max(SEGMENT_HEADER);
+    let tail = Tail::Open { data_end };
+    let end = replay.segment(segment.clone(), *bytes, tail).context("read", &segment.path)?;
+    // What the dead process wrote and did not sync is about to be relied upon.
+    segment.file.set_len(end).and_then(|()| segment.file.sync_all()).context("truncate", &segment.path)?;
+    Ok(data_end.saturating_sub(end))
 }
 
 /// Puts what is damaged into quarantine; returns the messages, which the log must then call removed.
 fn quarantine_damaged(
     directory: &Path,
     replay: &mut Replay,
-    recovery: &mut Recovery,
+    quarantined: &mut Vec<Quarantined>,
 ) -> Result<Vec<MessageId>, SpoolError> {
     let damaged = replay.take_damaged();
     for (id, damage) in &damaged {
         let find = |number| replay.index.segment(number);
         quarantine::keep_message(directory, *id, &damage.reason, &damage.remains, find)?;
-        let subject = Subject::Message(*id);
-        recovery.quarantined.push(Quarantined { subject, reason: damage.reason.clone() });
+        quarantined.push(Quarantined { subject: Subject::Message(*id), reason: damage.reason.clone() });
     }
     for stretch in &replay.stretches {
         let Some(segment) = replay.index.segment(stretch.segment) else { continue };
         if quarantine::keep_stretch(directory, &segment, stretch.from, stretch.to)? {
             let length = stretch.to - stretch.from;
-            recovery.quarantined.push(Quarantined {
+            quarantined.push(Quarantined {
                 subject: Subject::Stretch { segment: stretch.segment, offset: stretch.from, length },
                 reason: segment.place("damaged records", stretch.from),
             });
@@ -242,16 +263,4 @@ fn settle_account(replay: &mut Replay, recovery: &Recovery) {
             "the spool's account of recipients does not balance; please report this"
         );
     }
-}
-
-fn messages(replay: &mut Replay) -> Vec<Recovered> {
-    let recovered = |(id, summary): (MessageId, super::replay::Summary)| Recovered {
-        id,
-        due_at: summary.due_at,
-        accepted_at: summary.accepted_at,
-        identity: summary.identity,
-    };
-    let mut messages: Vec<_> = replay.summaries.drain().map(recovered).collect();
-    messages.sort_unstable_by_key(|message| message.id);
-    messages
 }

@@ -2,9 +2,9 @@
 //!
 //! The rules: the later of two `Accepted` records of an id wins (reclaiming copies messages, a crash may come in between);
 //! a damaged copy does not supersede an intact original; a group counts as a whole; a message counts as damaged only if it
-//! is neither removed nor stored anew later on. Called by recovery, one segment after the other.
+//! is neither removed nor stored anew later on. Called by `recovery`, one segment after the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -40,16 +40,39 @@ pub(super) struct Replay {
     pub(super) accounted: bool,
     /// Whether what a record adds to the account could not be read.
     pub(super) doubtful: bool,
+    pub(super) identities: Identities,
     contents: HashMap<MessageId, Vec<Chunk>>,
-    identities: HashSet<Arc<str>>,
 }
 
 /// What the queue has to know of a message.
 #[derive(Clone, Debug)]
 pub(super) struct Summary {
     pub(super) due_at: Timestamp,
-    pub(super) accepted_at: Timestamp,
-    pub(super) identity: Option<Arc<str>>,
+    /// The place of its name among the [`Identities`].
+    pub(super) identity: Option<u32>,
+}
+
+/// The names of identity rules, each kept once.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    names: Vec<Arc<str>>,
+    places: HashMap<Arc<str>, u32>,
+}
+
+impl Identities {
+    fn place(&mut self, name: &str) -> Option<u32> {
+        if let Some(place) = self.places.get(name) {
+            return Some(*place);
+        }
+        let (name, place) = (Arc::from(name), u32::try_from(self.names.len()).ok()?);
+        self.names.push(Arc::clone(&name));
+        self.places.insert(name, place);
+        Some(place)
+    }
+
+    pub(super) fn into_names(self) -> Vec<Arc<str>> {
+        self.names
+    }
 }
 
 /// Why a message cannot be delivered, and what there is of it.
@@ -227,8 +250,9 @@ impl Replay {
             Some(accepted) => {
                 self.index.accept(id, place, &locations, queued(&accepted.state));
                 self.damaged.remove(&id);
-                let summary = self.summary(accepted);
-                self.summaries.insert(id, summary);
+                let identity = accepted.envelope.identity.as_deref();
+                let identity = identity.and_then(|name| self.identities.place(name));
+                self.summaries.insert(id, Summary { due_at: accepted.state.next_due(), identity });
                 return;
             }
         };
@@ -237,17 +261,6 @@ impl Replay {
             let reason = segment.place(finding, place.offset());
             self.damaged.insert(id, Damage { reason, remains, state_only: false });
         }
-    }
-
-    fn summary(&mut self, accepted: &Accepted) -> Summary {
-        let identity = accepted.envelope.identity.as_deref().map(|name| {
-            self.identities.get(name).cloned().unwrap_or_else(|| {
-                let name: Arc<str> = name.into();
-                self.identities.insert(name.clone());
-                name
-            })
-        });
-        Summary { due_at: accepted.state.next_due(), accepted_at: accepted.envelope.accepted_at, identity }
     }
 
     fn state(&mut self, id: MessageId, place: Location, state: Option<State>, segment: &Segment) {

@@ -1,6 +1,15 @@
 //! One segment file: its name, its header, reading records from it.
 //!
 //! The header is written twice, so that one damaged byte in it does not cost the segment. Writing records is in `log`.
+//!
+//! | bytes | field of a header, little endian |
+//! |---|---|
+//! | 8 | magic |
+//! | 4 | format version |
+//! | 4 | number |
+//! | 4 | flags: 1, the segment before may be torn; always 0 in version 1 |
+//! | 8 | salt |
+//! | 4 | CRC-32C of the fields above |
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,13 +25,18 @@ use super::record::{HEADER, Header, Kind, Location, SEQUENCE};
 pub(super) const SEGMENT_HEADER: u64 = 2 * COPY as u64;
 const COPY: usize = 32;
 const MAGIC: [u8; 8] = *b"POSTROAD";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The first version that is still read.
+const OLDEST_VERSION: u32 = 1;
+const AFTER_CRASH: u32 = 1;
 
 /// An open segment. Readable as long as it is held, also after its file was deleted.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u32,
     pub(super) salt: u64,
+    /// Whether the segment before it had not been completed when this one was begun: its writer had died.
+    pub(super) after_crash: bool,
     pub(super) path: PathBuf,
     pub(super) file: File,
 }
@@ -45,11 +59,17 @@ pub(super) enum Opened {
 
 impl Segment {
     /// Writes the header into `file` and makes it the segment of this number; nothing is synced.
-    pub(super) fn begin(directory: &Path, number: u32, salt: u64, file: File) -> Result<Self, SpoolError> {
+    pub(super) fn begin(
+        directory: &Path,
+        number: u32,
+        salt: u64,
+        after_crash: bool,
+        file: File,
+    ) -> Result<Self, SpoolError> {
         let path = directory.join(file_name(number));
-        let copy = encode_header(number, salt);
+        let copy = encode_header(number, salt, if after_crash { AFTER_CRASH } else { 0 });
         file.write_all_at(&[copy, copy].concat(), 0).context("write", &path)?;
-        Ok(Self { number, salt, path, file })
+        Ok(Self { number, salt, after_crash, path, file })
     }
 
     /// Opens the segment of this number, for reading and for cutting off a torn tail.
@@ -59,13 +79,15 @@ impl Segment {
         let mut bytes = [0; SEGMENT_HEADER as usize];
         let length = read_up_to(&file, &mut bytes, 0).context("read", &path)?;
         let copies = bytes[..length].chunks_exact(COPY);
-        let Some((version, salt)) = copies.filter_map(|copy| decode_header(copy, number)).next() else {
+        let Some((version, flags, salt)) = copies.filter_map(|copy| decode_header(copy, number)).next()
+        else {
             return Ok(Opened::Headless);
         };
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(SpoolError::Version { path, version });
         }
-        Ok(Opened::Segment(Self { number, salt, path, file }))
+        let after_crash = flags & AFTER_CRASH != 0;
+        Ok(Opened::Segment(Self { number, salt, after_crash, path, file }))
     }
 
     /// The payload of the record of this kind at `location`, verified.
@@ -100,25 +122,25 @@ impl Segment {
     }
 }
 
-fn encode_header(number: u32, salt: u64) -> [u8; COPY] {
+fn encode_header(number: u32, salt: u64, flags: u32) -> [u8; COPY] {
     let mut bytes = [0; COPY];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[12..20].copy_from_slice(&u64::from(number).to_le_bytes());
+    bytes[12..16].copy_from_slice(&number.to_le_bytes());
+    bytes[16..20].copy_from_slice(&flags.to_le_bytes());
     bytes[20..28].copy_from_slice(&salt.to_le_bytes());
     let checksum = crc32c::crc32c(&bytes[..28]);
     bytes[28..].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// Format version and salt, when this is an intact header of this segment.
-fn decode_header(bytes: &[u8], number: u32) -> Option<(u32, u64)> {
+/// Format version, flags and salt, when this is an intact header of this segment.
+fn decode_header(bytes: &[u8], number: u32) -> Option<(u32, u32, u64)> {
     let long = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes);
     let word = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes);
-    let intact = bytes.starts_with(&MAGIC)
-        && word(28)? == crc32c::crc32c(&bytes[..28])
-        && long(12)? == u64::from(number);
-    if intact { Some((word(8)?, long(20)?)) } else { None }
+    let intact =
+        bytes.starts_with(&MAGIC) && word(28)? == crc32c::crc32c(&bytes[..28]) && word(12)? == number;
+    if intact { Some((word(8)?, word(16)?, long(20)?)) } else { None }
 }
 
 /// Fills `buffer` from `offset` as far as the file goes; returns how much that was.

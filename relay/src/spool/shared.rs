@@ -35,6 +35,9 @@ pub struct Usage {
     pub live_bytes: u64,
     /// Bytes written to all segments, dead ones included.
     pub total_bytes: u64,
+    /// Bytes that earlier runs left and that are still to be read. Messages, recipients and account are those of this run alone
+    /// until it is `None`.
+    pub unread: Option<u64>,
     /// Segment files.
     pub segments: u64,
     /// Entries in the quarantine directory, those of earlier runs included.
@@ -56,23 +59,40 @@ pub(super) struct Shared {
     pub(super) syncs: AtomicU64,
     pub(super) records: AtomicU64,
     pub(super) reclaiming: AtomicBool,
+    /// Bytes that earlier runs left and that are still to be read; `None` once all is known.
+    pub(super) unread: watch::Sender<Option<u64>>,
+    /// Whether the writer is about to end.
+    pub(super) closing: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn new(index: Index, quarantined: u64) -> Self {
+    pub(super) fn new(unread: u64, quarantined: u64) -> Self {
         Self {
-            index: Mutex::new(index),
+            index: Mutex::default(),
             health: watch::Sender::new(Health::Healthy),
             quarantined: AtomicU64::new(quarantined),
             syncs: AtomicU64::new(0),
             records: AtomicU64::new(0),
             reclaiming: AtomicBool::new(false),
+            unread: watch::Sender::new(Some(unread)),
+            closing: AtomicBool::new(false),
         }
     }
 
     /// The index; held for moments only, never over IO.
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().expect("nothing that holds the index panics")
+    }
+
+    /// Whether what earlier runs left is still being read.
+    pub(super) fn recovering(&self) -> bool {
+        self.unread.borrow().is_some()
+    }
+
+    /// Nothing is kept any more.
+    pub(super) fn fail(&self, error: &SpoolError) {
+        tracing::error!(%error, "the spool keeps nothing more until the relay is restarted");
+        self.health.send_replace(Health::Unhealthy(error.to_string()));
     }
 
     /// What a request is answered that the writer never will.
@@ -86,12 +106,14 @@ impl Shared {
     pub(super) fn usage(&self) -> Usage {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let index = self.index();
+        let unread = *self.unread.borrow();
         Usage {
             messages: index.messages() as u64,
             queued: index.queued(),
             ledger: index.ledger,
             live_bytes: index.live_bytes(),
-            total_bytes: index.total_bytes(),
+            total_bytes: index.total_bytes() + unread.unwrap_or_default(),
+            unread,
             segments: index.segments.len() as u64,
             quarantined: count(&self.quarantined),
             syncs: count(&self.syncs),

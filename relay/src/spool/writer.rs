@@ -10,6 +10,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 
-use super::command::{Change, Command, NewMessage, Reply};
+use super::command::{Change, Command, NewMessage, Reply, Restored};
 use super::error::SpoolError;
 use super::ledger::Fate;
 use super::log::Log;
@@ -46,6 +47,8 @@ pub(super) struct Writer {
     pub(super) reclaim: Reclaim,
     /// Keeps other processes out; released when the thread ends.
     pub(super) lock: File,
+    /// What reads the segments of earlier runs.
+    pub(super) reading: JoinHandle<()>,
     /// Lets the thread wait for commands no longer than a time.
     pub(super) clock: Runtime,
 }
@@ -141,7 +144,7 @@ impl Writer {
         if self.failure().is_none()
             && let Err(error) = self.commit(&mut commands, &mut batch)
         {
-            self.fail(&error);
+            self.shared.fail(&error);
         }
         if let Some(reason) = self.failure() {
             let refusal = || SpoolError::Unhealthy(reason.clone());
@@ -200,6 +203,10 @@ impl Writer {
                 let staged = kept.and_then(|_| self.end(id, Fate::Quarantined, batch));
                 batch.answers.push(Answer::Done(reply, staged));
             }
+            Command::Restore { restored, reply } => {
+                self.restore(*restored, batch);
+                batch.answers.push(Answer::Done(reply, Ok(())));
+            }
             Command::Close { reply } => batch.answers.push(Answer::Done(reply, Err(SpoolError::Closed))),
         }
     }
@@ -247,6 +254,14 @@ impl Writer {
         Ok(())
     }
 
+    fn restore(&mut self, restored: Restored, batch: &mut Batch) {
+        for removal in restored.removals() {
+            self.log.stage(&removal);
+        }
+        self.log.restore(restored.index.ledger);
+        batch.effects.push(Effect::Restored { index: Box::new(restored.index) });
+    }
+
     /// The recipients of a message that are queued as far as the batch has got; `None` when it is not there.
     fn queued(&self, id: MessageId, batch: &Batch) -> Option<u32> {
         batch.queued.get(&id).copied().unwrap_or_else(|| self.shared.index().queued_of(id))
@@ -283,8 +298,9 @@ impl Writer {
     }
 
     /// Makes the index show what is now on stable storage.
-    fn apply(&self, effects: Vec<Effect>) {
+    fn apply(&mut self, effects: Vec<Effect>) {
         let mut unpinned = Vec::new();
+        let mut restored = false;
         let mut index = self.shared.index();
         for effect in effects {
             match effect {
@@ -298,11 +314,19 @@ impl Writer {
                 Effect::Removed { id } => {
                     index.remove(id);
                 }
+                Effect::Restored { index: earlier } => {
+                    index.restore(*earlier);
+                    restored = true;
+                }
             }
         }
         index.ledger = self.log.ledger();
         // Pins are let go of after the index, which they lock.
         drop(index);
+        if restored {
+            self.shared.unread.send_replace(None);
+            self.log.measure();
+        }
     }
 
     fn watch_budget(&self, refused: bool) {
@@ -335,20 +359,19 @@ impl Writer {
         }
     }
 
-    fn fail(&self, error: &SpoolError) {
-        tracing::error!(%error, "the spool keeps nothing more until the relay is restarted");
-        self.shared.health.send_replace(Health::Unhealthy(error.to_string()));
-    }
-
     /// Closes the log, lets other processes in, and then answers.
     fn finish(mut self, closing: Option<Reply<()>>) {
         if self.failure().is_none()
             && let Err(error) = self.log.close()
         {
-            self.fail(&error);
+            self.shared.fail(&error);
         }
         let outcome = self.failure().map_or(Ok(()), |reason| Err(SpoolError::Unhealthy(reason)));
-        let Self { log, lock, .. } = self;
+        let Self { log, lock, commands, reading, shared, .. } = self;
+        shared.closing.store(true, Ordering::Relaxed);
+        // It waits for an answer that it will not get, or looks at `closing` after the segment it is at.
+        drop(commands);
+        let _ = reading.join();
         drop(log);
         drop(lock);
         if let Some(reply) = closing {

@@ -14,7 +14,7 @@ use super::support::{
     assert_balanced, assert_stored, content, directory, envelope, image, open, read, reclaimed, settlement,
     small, state, store, watch,
 };
-use crate::message::{MessageId, RecipientState, Timestamp};
+use crate::message::{MessageId, RecipientState};
 
 #[tokio::test]
 async fn a_stored_message_is_found_by_the_next_start_with_its_latest_state() {
@@ -31,7 +31,6 @@ async fn a_stored_message_is_found_by_the_next_start_with_its_latest_state() {
     let (spool, recovery) = open(directory.path(), Options::default());
     let found: Vec<_> = recovery.messages.iter().map(|message| (message.id.0, message.due_at.0)).collect();
     assert_eq!(found, [(1, 5_000), (2, 5_003)]);
-    assert_eq!(recovery.messages[0].accepted_at, Timestamp(1_001));
     assert_eq!(recovery.messages[0].identity.as_deref(), Some("rule-1"));
     assert!(recovery.clean && recovery.quarantined.is_empty() && recovery.torn_bytes == 0);
     assert_stored(&spool, 1, 10_000, 0).await;
@@ -72,7 +71,8 @@ async fn dropping_all_handles_closes_in_order() {
     drop(spool);
     let path = directory.path().to_owned();
     watch("the lock is released", || {
-        Spool::open(&path, Options::default()).is_ok_and(|(_, recovery)| recovery.clean)
+        Spool::open(&path, Options::default())
+            .is_ok_and(|(_, recovering)| recovering.finished_blocking().unwrap().clean)
     })
     .await;
 }
@@ -84,13 +84,68 @@ async fn a_segment_of_a_later_version_is_refused_and_left_alone() {
     let path = directory.path().join(file_name(1));
     let mut bytes = fs::read(&path).unwrap();
     for copy in [0, 32] {
-        bytes[copy + 8] = 2;
+        bytes[copy + 8] = 3;
         let checksum = crc32c::crc32c(&bytes[copy..copy + 28]);
         bytes[copy + 28..copy + 32].copy_from_slice(&checksum.to_le_bytes());
     }
     fs::write(&path, &bytes).unwrap();
-    assert!(matches!(Spool::open(directory.path(), small()), Err(SpoolError::Version { version: 2, .. })));
+    assert!(matches!(Spool::open(directory.path(), small()), Err(SpoolError::Version { version: 3, .. })));
     assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn mail_is_taken_while_what_earlier_runs_left_is_read_and_a_crash_in_between_changes_nothing() {
+    const EARLIER: u128 = 400;
+    let mut directory = directory();
+    let (spool, _) = open(directory.path(), small());
+    for id in 1..=EARLIER {
+        store(&spool, id, 1_000).await.unwrap();
+        if id % 4 == 0 {
+            spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
+        }
+    }
+    directory = image(directory.path());
+    drop(spool);
+    let mut interrupted = 0;
+    for round in 1..=20 {
+        let (spool, recovering) = Spool::open(directory.path(), small()).unwrap();
+        store(&spool, EARLIER + round, 1_000).await.unwrap();
+        assert_stored(&spool, EARLIER + round, 1_000, 0).await;
+        let crashed = image(directory.path());
+        interrupted += u32::from(spool.usage().unread.is_some());
+        recovering.finished().await.unwrap();
+        spool.recovered().await;
+        assert_eq!(spool.usage().messages as u128, EARLIER / 4 * 3 + round);
+        directory = crashed;
+    }
+    assert!(interrupted > 0, "no crash came before the reading was over");
+    let (spool, recovery) = open(directory.path(), small());
+    assert_eq!(recovery.quarantined, []);
+    assert_eq!(recovery.messages.len() as u128, EARLIER / 4 * 3 + 20);
+    let ledger = spool.usage().ledger;
+    assert_eq!((ledger.accepted, ledger.fates), (2 * 420, Fates::of(Fate::Delivered, 200)));
+    assert_balanced(&spool);
+    for id in (1..=EARLIER + 20).filter(|id| *id > EARLIER || id % 4 != 0) {
+        assert_stored(&spool, id, 1_000, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_spool_can_be_closed_before_it_has_been_read() {
+    let directory = directory();
+    let (spool, _) = open(directory.path(), small());
+    for id in 1..=200 {
+        store(&spool, id, 1_000).await.unwrap();
+    }
+    spool.close().await;
+    for _ in 0..20 {
+        let (spool, recovering) = Spool::open(directory.path(), small()).unwrap();
+        spool.close().await;
+        assert!(matches!(recovering.finished().await, Ok(_) | Err(SpoolError::Closed)));
+    }
+    let (spool, recovery) = open(directory.path(), small());
+    assert_eq!((recovery.messages.len(), recovery.clean), (200, true));
+    assert_balanced(&spool);
 }
 
 #[tokio::test]
@@ -408,7 +463,7 @@ async fn a_prepared_segment_is_used_and_its_unused_part_is_no_damage() {
     let spare = directory.path().join("spare");
     let active = || directory.path().join(file_name(spool.handle.shared.index().active()));
     let mut id = 0;
-    // The first segment is begun before there is anything prepared.
+    // The first segment is begun before there is anything reserved.
     while fs::metadata(active()).unwrap().len() < 64 << 10 {
         id += 1;
         store(&spool, id, 4_000).await.unwrap();
@@ -424,7 +479,10 @@ async fn a_prepared_segment_is_used_and_its_unused_part_is_no_damage() {
     let (_, recovery) = open(crashed.path(), options.clone());
     assert_eq!((recovery.messages.len() as u128, recovery.quarantined, recovery.torn_bytes), (id, vec![], 0));
     spool.close().await;
-    assert!(!spare.exists());
-    let (_, recovery) = open(directory.path(), options);
+    assert_eq!(fs::metadata(&spare).unwrap().len(), 64 << 10, "kept for the next start");
+    let (spool, recovery) = open(directory.path(), options);
     assert_eq!((recovery.messages.len() as u128, recovery.quarantined, recovery.clean), (id, vec![], true));
+    let active = spool.handle.shared.index().active();
+    let active = directory.path().join(file_name(active));
+    assert_eq!(fs::metadata(active).unwrap().len(), 64 << 10, "the start went on in it");
 }

@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
-use super::super::{Fate, Fates, Ledger, Recovery, Settlement, Spool};
+use super::super::{Fate, Fates, Ledger, Settlement, Spool};
 use super::support::{
-    assert_balanced, assert_stored_as, content, directory, envelope, image, open, reclaimed, runtime, small,
-    state, store,
+    Found, assert_balanced, assert_stored_as, content, directory, envelope, image, open, reclaimed, runtime,
+    small, state, store,
 };
 use crate::message::{DeliveryState, MessageId, RecipientState};
 
@@ -249,7 +249,7 @@ impl Trial {
         self.verify(&recovery).await;
     }
 
-    async fn verify(&self, recovery: &Recovery) {
+    async fn verify(&self, recovery: &Found) {
         assert_eq!(recovery.quarantined, [], "nothing is damaged");
         assert_eq!(recovery.messages.len(), self.model.messages.len());
         assert_eq!(self.spool.usage().ledger, self.model.ledger);

@@ -7,7 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::super::{ContentReader, Fate, Fates, Options, Recovery, Settlement, Spool, SpoolError, Stored};
+use super::super::{
+    ContentReader, Fate, Fates, Options, Quarantined, Recovered, Recovery, Settlement, Spool, SpoolError,
+    Stored,
+};
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
 
 /// Small segments, so that a test sees many of them.
@@ -21,8 +24,21 @@ pub(super) fn directory() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-pub(super) fn open(directory: &Path, options: Options) -> (Spool, Recovery) {
-    Spool::open(directory, options).unwrap()
+/// What a start found, in the order of ids.
+pub(super) struct Found {
+    pub(super) messages: Vec<Recovered>,
+    pub(super) quarantined: Vec<Quarantined>,
+    pub(super) torn_bytes: u64,
+    pub(super) clean: bool,
+}
+
+/// Opens the spool and waits until all of it is read.
+pub(super) fn open(directory: &Path, options: Options) -> (Spool, Found) {
+    let (spool, recovering) = Spool::open(directory, options).unwrap();
+    let Recovery { messages, quarantined, torn_bytes, clean, .. } = recovering.finished_blocking().unwrap();
+    let mut messages: Vec<_> = messages.collect();
+    messages.sort_unstable_by_key(|message| message.id);
+    (spool, Found { messages, quarantined, torn_bytes, clean })
 }
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
