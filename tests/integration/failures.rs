@@ -45,6 +45,57 @@ fn gibberish() -> [Action; 2] {
     [Action::Raw(b"what is this\r\n".to_vec()), Action::RawThenClose(b"250 2.".to_vec())]
 }
 
+/// The greeting waits until both messages are accepted, so that the second is announced while the first awaits its reply.
+fn both_queued() -> Fault {
+    first(Stage::Greeting, Action::Delay(Duration::from_millis(700)))
+}
+
+/// What goes wrong with two messages on one session; both are to come to an end, one of them by this.
+fn cases_with_a_second_message_in_flight() -> Vec<(Vec<Fault>, Expected)> {
+    let mut cases = Vec::new();
+    let mut add = |stage: Stage, when: When, actions: &[Action], expected| {
+        let fault = |action: &Action| Fault::on(stage.clone(), when, action.clone());
+        cases.extend(actions.iter().map(|action| (vec![both_queued(), fault(action)], expected)));
+    };
+    let broken = [Action::Close, Action::Abort, goodbye("421 4.3.2 closing")];
+    let [noise, half] = gibberish();
+    for (stage, when) in [
+        (Stage::ContentStart, When::First(1)),
+        (Stage::Content, When::First(1)),
+        (Stage::Mail, When::Nth(2)),
+        (Stage::Recipient, When::Nth(2)),
+        (Stage::Data, When::Nth(2)),
+        (Stage::ContentStart, When::Nth(2)),
+        (Stage::Content, When::Nth(2)),
+    ] {
+        add(
+            stage.clone(),
+            when,
+            if stage == Stage::ContentStart { &broken[..2] } else { &broken },
+            Expected::Once,
+        );
+        if stage != Stage::ContentStart {
+            add(
+                stage.clone(),
+                when,
+                &[noise.clone(), half.clone(), reply("451 4.3.0 later")],
+                Expected::Once,
+            );
+            add(stage, when, &[reply("550 5.7.1 never")], Expected::Returned);
+        }
+    }
+    let kept = |text: &str| Action::KeepThenReply(text.to_owned());
+    let kept = [Action::KeepThenClose, kept("what is this")];
+    add(Stage::Content, When::First(1), &kept, Expected::Twice);
+    add(Stage::Content, When::Nth(2), &kept, Expected::Twice);
+    // Between the two stands RSET.
+    let fault = |action: &Action| first(Stage::Reset, action.clone());
+    let odd = [noise, half, reply("502 5.5.1 what")];
+    cases
+        .extend(broken.iter().chain(&odd).map(|action| (vec![both_queued(), fault(action)], Expected::Once)));
+    cases
+}
+
 fn cases() -> Vec<(Vec<Fault>, Expected)> {
     let mut cases = Vec::new();
     let mut add = |stage: &Stage, actions: &[Action], expected| {
@@ -94,29 +145,35 @@ fn cases() -> Vec<(Vec<Fault>, Expected)> {
     cases
 }
 
-/// Sends one message through a relay whose upstream follows the script, and says what came of it.
-async fn outcome(faults: Vec<Fault>, expected: Expected) -> Result<(), String> {
+/// Sends messages through a relay whose upstream follows the script, and says what came of them. Of several, all but one are
+/// to arrive once.
+async fn outcome(messages: usize, faults: Vec<Fault>, expected: Expected) -> Result<(), String> {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let scripted: Vec<_> = faults.iter().map(|fault| upstream.inject(fault.clone())).collect();
     let port = free_port().unwrap();
-    let relay =
-        RelayProcess::start(&config(port, &upstream, "secret"), RelayOptions::default()).await.unwrap();
-    send(port).await;
+    let mut config = config(port, &upstream, "secret");
+    if messages > 1 {
+        config.upstreams[0].connections.maximum = 1;
+    }
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    futures::future::join_all((0..messages).map(|_| send(port))).await;
     let notification =
         |message: &&postroad_tests::smtp_server::ReceivedMessage| message.reverse_path.is_empty();
     let wanted = match expected {
-        Expected::Once => (1, 0),
-        Expected::Twice => (2, 0),
-        Expected::Returned => (0, 1),
+        Expected::Once => (messages, 0),
+        Expected::Twice => (messages + 1, 0),
+        Expected::Returned => (messages - 1, 1),
     };
     let settled = relay.wait_for_metrics("an empty spool", LIMIT, |metrics| {
         metrics.value("postroad_relay_queue_messages") == Some(0.0)
-            && metrics.value("postroad_relay_messages_accepted_total") == Some(1.0)
+            && metrics.value("postroad_relay_messages_accepted_total") == Some(messages as f64)
+            // What was not begun is not charged.
+            && metrics.sum("postroad_relay_recipients_deferred_total").unwrap_or(0.0) <= 1.0
     });
     let settled = settled.await.map_err(|error| error.to_string());
-    let messages = upstream.messages();
-    let notified = messages.iter().filter(notification).count();
-    let found = (messages.len() - notified, notified);
+    let received = upstream.messages();
+    let notified = received.iter().filter(notification).count();
+    let found = (received.len() - notified, notified);
     let unfired = scripted.iter().filter(|fault| upstream.fired(**fault) == 0).count();
     match (settled, unfired) {
         (Ok(()), 0) if found == wanted => Ok(()),
@@ -141,8 +198,17 @@ async fn send(port: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_failure_at_every_step_has_the_right_outcome() {
-    let results: Vec<_> = futures::stream::iter(cases())
-        .map(|(faults, expected)| outcome(faults, expected))
+    all_have_their_outcome(1, cases()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_with_a_second_message_in_flight_has_the_right_outcome() {
+    all_have_their_outcome(2, cases_with_a_second_message_in_flight()).await;
+}
+
+async fn all_have_their_outcome(messages: usize, cases: Vec<(Vec<Fault>, Expected)>) {
+    let results: Vec<_> = futures::stream::iter(cases)
+        .map(|(faults, expected)| outcome(messages, faults, expected))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;

@@ -9,6 +9,7 @@ mod failures;
 mod hand_over;
 mod local;
 mod operator;
+mod pipelining;
 mod postfix;
 mod rates;
 mod relay;

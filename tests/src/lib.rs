@@ -19,6 +19,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod conservation;
 pub mod control_plane;
+pub mod distance;
 pub mod http;
 pub mod lettre_client;
 pub mod load;

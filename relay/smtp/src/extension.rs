@@ -20,7 +20,7 @@ pub struct Extensions {
     pub starttls: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
-    /// CHUNKING (RFC 3030). Known, not used yet.
+    /// CHUNKING (RFC 3030).
     pub chunking: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,

@@ -41,7 +41,8 @@ pub use address::{AddressError, ForwardPath, Mailbox, ReversePath};
 pub use auth::{Mechanism, PlainCredentials};
 pub use client::{
     AccessToken, ClientConfig, ClientEvent, ClientSession, ClientTls, Credentials, RecipientReply,
-    SessionFailure, Transaction, TransactionCommand, TransactionRecipient, TransactionReplies, Unmet,
+    SessionFailure, Transaction, TransactionCommand, TransactionRecipient, TransactionReplies, Undecided,
+    Unmet,
 };
 pub use data::{BareNewline, ContentLimits};
 pub use dsn_parameter::{EnvelopeId, Notify, OriginalRecipient, Return};

@@ -105,7 +105,7 @@ async fn open_port(
         SessionFailure::TlsNotOffered
         | SessionFailure::StartTls(_)
         | SessionFailure::Protocol(_)
-        | SessionFailure::Lost { .. } => PortError::unusable(failure),
+        | SessionFailure::Lost(_) => PortError::unusable(failure),
     })
 }
 

@@ -1,22 +1,25 @@
 //! One connection to an upstream: bytes between the socket and the protocol's state machine, `smtp_protocol::ClientSession`.
 //!
-//! It knows nothing of ports, jobs or queues. A method that returns a [`SessionFailure`] has made the connection useless.
+//! It knows nothing of ports, jobs or queues. After [`ClientEvent::Closed`] it is useless.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rustls::pki_types::ServerName;
-use smtp_protocol::{
-    ClientConfig, ClientEvent, ClientSession, Extensions, SessionFailure, Transaction, TransactionReplies,
-};
+use smtp_protocol::{ClientConfig, ClientEvent, ClientSession, Extensions, SessionFailure, Transaction};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_util::io::poll_read_buf;
 
-use crate::spool::{ContentReader, SpoolError};
+use super::content::Content;
+use crate::spool::SpoolError;
 
 /// Any byte stream to an upstream: TCP, TLS over it, or a pipe to the sandbox.
 pub(super) type BoxedStream = Box<dyn Stream>;
@@ -30,7 +33,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long the reply of an upstream that has closed the connection may still be under way.
 const LAST_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-const CLOSED: &str = "the upstream closed the connection";
 /// A server that does not answer QUIT is left.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,25 +53,28 @@ impl Tls {
     }
 }
 
-/// How one transaction went.
-pub(super) enum Transacted {
-    /// The upstream decided about each recipient.
-    Replies(TransactionReplies),
-    /// The session failed.
-    Failed(SessionFailure),
-    /// The content could not be read to its end; the final dot was not sent, and the connection must be dropped.
-    Unreadable(SpoolError),
-}
-
 /// A session in progress.
 pub(super) struct Connection {
     stream: BoxedStream,
     session: ClientSession,
-    buffer: BytesMut,
-    /// What the upstream said while content was still being written.
-    decided: Option<ClientEvent>,
+    input: BytesMut,
+    /// What the session has said and the stream has not taken yet.
+    output: Bytes,
+    /// Whether the stream may still hold back what it has taken.
+    unflushed: bool,
+    /// When the upstream last took or said something that was waited for.
+    progress: Instant,
+    /// What the session told while a content was written.
+    events: VecDeque<ClientEvent>,
     /// The other end, where that is an address.
     peer: Option<SocketAddr>,
+}
+
+/// What the stream did.
+enum Moved {
+    Written(usize),
+    Flushed,
+    Read(usize),
 }
 
 impl Connection {
@@ -79,16 +84,25 @@ impl Connection {
         config: ClientConfig,
         tls: Option<Tls>,
     ) -> Result<Self, SessionFailure> {
-        let session = ClientSession::new(config);
-        let mut connection =
-            Self { stream, session, buffer: BytesMut::with_capacity(READ_OCTETS), decided: None, peer: None };
+        let mut connection = Self {
+            stream,
+            session: ClientSession::new(config),
+            input: BytesMut::with_capacity(READ_OCTETS),
+            output: Bytes::new(),
+            unflushed: false,
+            progress: Instant::now(),
+            events: VecDeque::new(),
+            peer: None,
+        };
         loop {
             match connection.event().await {
                 ClientEvent::StartTls => connection = connection.start_tls(tls.as_ref()).await?,
                 ClientEvent::Ready => return Ok(connection),
                 ClientEvent::Failed(failure) => {
                     // The QUIT that may stand in the output is a courtesy; its loss changes nothing.
-                    connection.flush().await;
+                    connection.take_output();
+                    let _ = timeout(QUIT_TIMEOUT, connection.stream.write_all(&connection.output)).await;
+                    let _ = timeout(QUIT_TIMEOUT, connection.stream.flush()).await;
                     return Err(failure);
                 }
                 other => {
@@ -105,48 +119,23 @@ impl Connection {
                 self.session.tls_established();
                 Ok(Self { stream, ..self })
             }
-            Err(error) => Err(SessionFailure::Lost { ambiguous: false, why: error.to_string() }),
+            Err(error) => Err(SessionFailure::Lost(error.to_string())),
         }
     }
 
-    /// Performs one mail transaction and, where it failed, the RSET behind it.
-    pub(super) async fn transact(
-        &mut self,
-        transaction: Transaction,
-        mut content: ContentReader,
-    ) -> Transacted {
+    /// Begins a mail transaction. Only when [`may_start`](Self::may_start).
+    pub(super) fn start(&mut self, transaction: Transaction) {
         self.session.start(transaction);
-        let mut replies = None;
-        loop {
-            match self.event().await {
-                ClientEvent::SendContent => match self.send_content(&mut content).await {
-                    Ok(()) => {}
-                    Err(error) => return Transacted::Unreadable(error),
-                },
-                ClientEvent::Done(done) => {
-                    if !done.reusable {
-                        return Transacted::Replies(done);
-                    }
-                    replies = Some(done);
-                }
-                ClientEvent::Ready => {
-                    if let Some(replies) = replies.take() {
-                        return Transacted::Replies(replies);
-                    }
-                }
-                // A failure in the RSET behind a decided transaction does not undo the decision.
-                ClientEvent::Failed(failure) => {
-                    return match replies {
-                        Some(done) => Transacted::Replies(TransactionReplies { reusable: false, ..done }),
-                        None => Transacted::Failed(failure),
-                    };
-                }
-                ClientEvent::Closed | ClientEvent::StartTls => {
-                    let failure = SessionFailure::Protocol("the session ended without an outcome".to_owned());
-                    return Transacted::Failed(failure);
-                }
-            }
-        }
+    }
+
+    /// Whether a transaction may be started, behind others or not.
+    pub(super) fn may_start(&self) -> bool {
+        self.session.may_start()
+    }
+
+    /// How many transactions may be on their way at once.
+    pub(super) fn room(&self) -> usize {
+        self.session.room()
     }
 
     /// The same connection, which leads to `peer`.
@@ -164,21 +153,44 @@ impl Connection {
         self.session.extensions()
     }
 
-    /// Waits, while no transaction runs, for the upstream to end the session. Cancellation loses nothing.
-    pub(super) async fn unsolicited(&mut self) -> SessionFailure {
+    /// The protocol's next event, with whatever writing and reading it takes. While no transaction runs it waits for the
+    /// upstream to end the session. *Cancellation*: a dropped future loses nothing.
+    pub(super) async fn event(&mut self) -> ClientEvent {
         loop {
-            match self.stream.read_buf(&mut self.buffer).await {
-                Ok(0) => self.session.connection_lost("the upstream closed the idle connection"),
-                Ok(_) => {
-                    self.session.receive(&self.buffer);
-                    self.buffer.clear();
-                }
-                Err(error) => self.session.connection_lost(error.to_string()),
+            if let Some(event) = self.events.pop_front().or_else(|| self.session.poll()) {
+                return event;
             }
-            if let Some(ClientEvent::Failed(failure)) = self.session.poll() {
-                return failure;
+            if self.session.is_closed() {
+                return ClientEvent::Closed;
+            }
+            self.take_output();
+            self.advance().await;
+        }
+    }
+
+    /// Sends the content to its end, or until the session needs no more of it. What is written last waits for
+    /// [`event`](Self::event), so that the next transaction may go with it.
+    ///
+    /// # Errors
+    /// When it cannot be read; its end was not sent, and the connection must be [given up](Self::give_up).
+    pub(super) async fn send_content(&mut self, content: &mut Content) -> Result<(), SpoolError> {
+        while let Some(piece) = content.next().await? {
+            self.session.content(&piece);
+            if content.is_at_end() {
+                break;
+            }
+            self.write_all().await;
+            if !self.session.awaits_content() {
+                return Ok(());
             }
         }
+        self.session.end_of_content();
+        Ok(())
+    }
+
+    /// Ends the session without a further word; what becomes of its transactions are the next events.
+    pub(super) fn give_up(&mut self, why: &str) {
+        self.session.connection_lost(why);
     }
 
     /// Says QUIT and waits a moment for the answer.
@@ -191,120 +203,85 @@ impl Connection {
         .await;
     }
 
-    /// Sends the content to its end, or until the session needs no more of it; what became of it is the next event.
-    async fn send_content(&mut self, content: &mut ContentReader) -> Result<(), SpoolError> {
-        while let Some(chunk) = content.next().await? {
-            self.session.content(&chunk);
-            self.write_content().await;
-            if !self.session.awaits_content() {
-                return Ok(());
+    /// Writes amid a content. An upstream may refuse a large one before its end: then the rest is not written.
+    async fn write_all(&mut self) {
+        self.take_output();
+        while !self.output.is_empty() && self.session.awaits_content() {
+            self.advance().await;
+            while let Some(event) = self.session.poll() {
+                self.events.push_back(event);
             }
         }
-        self.session.end_of_content();
-        self.write_content().await;
-        Ok(())
     }
 
-    /// Writes while listening: an upstream may refuse a large content before its end and close, and its reply would be
-    /// lost if only writing could notice.
-    async fn write_content(&mut self) {
-        let mut output = self.session.take_output();
-        let deadline = Instant::now() + DATA_BLOCK_TIMEOUT;
-        while !output.is_empty() {
-            let (mut reading, mut writing) = tokio::io::split(&mut self.stream);
-            let broken = tokio::select! {
-                read = reading.read_buf(&mut self.buffer) => match read {
-                    Ok(0) => CLOSED.to_owned(),
-                    Ok(_) => {
-                        if self.hear() { continue } else { return }
-                    }
-                    Err(error) => error.to_string(),
-                },
-                written = writing.write(&output) => match written {
-                    Ok(octets) => {
-                        output.advance(octets);
-                        continue;
-                    }
-                    Err(error) => {
-                        self.hear_the_rest().await;
-                        error.to_string()
-                    }
-                },
-                () = sleep_until(deadline) => "the upstream takes no more octets".to_owned(),
-            };
-            return self.session.connection_lost(broken);
+    fn take_output(&mut self) {
+        if self.output.is_empty() {
+            self.output = self.session.take_output();
+            if !self.output.is_empty() {
+                self.unflushed = true;
+                self.progress = Instant::now();
+            }
         }
-        let flushed = timeout(DATA_BLOCK_TIMEOUT, self.stream.flush()).await;
-        self.written(flushed).await;
     }
 
-    /// Hands what was read to the session. Returns whether it has nothing to say to that.
-    fn hear(&mut self) -> bool {
-        self.session.receive(&self.buffer);
-        self.buffer.clear();
-        if self.decided.is_none() {
-            self.decided = self.session.poll();
+    /// Writes or reads once, or loses the connection. Reads while it cannot write, because an upstream that waits for its
+    /// replies to be read takes nothing more (RFC 2920 §3.1).
+    async fn advance(&mut self) {
+        let limit = if self.output.is_empty() { self.session.read_timeout() } else { DATA_BLOCK_TIMEOUT };
+        let idle = self.session.is_ready() && self.output.is_empty();
+        let deadline = self.progress + limit;
+        let moved = poll_fn(|context| self.poll_move(context));
+        let moved = if idle { Ok(moved.await) } else { timeout_at(deadline, moved).await };
+        match moved {
+            Ok(Ok(Moved::Written(octets))) => {
+                self.output.advance(octets);
+                self.progress = Instant::now();
+            }
+            Ok(Ok(Moved::Flushed)) => self.unflushed = false,
+            Ok(Ok(Moved::Read(0))) => self.session.connection_lost("the upstream closed the connection"),
+            Ok(Ok(Moved::Read(_))) => {
+                self.progress = Instant::now();
+                self.hear();
+            }
+            Ok(Err(error)) => {
+                self.hear_the_rest().await;
+                self.session.connection_lost(error.to_string());
+            }
+            Err(_) if self.output.is_empty() => {
+                self.session.connection_lost(format!("no answer within {limit:?}"));
+            }
+            Err(_) => self.session.connection_lost("the upstream takes no more octets"),
         }
-        self.decided.is_none()
+    }
+
+    fn poll_move(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Moved>> {
+        let mut stream = Pin::new(&mut self.stream);
+        if !self.output.is_empty() {
+            if let Poll::Ready(written) = stream.as_mut().poll_write(context, &self.output) {
+                return Poll::Ready(written.and_then(|octets| match octets {
+                    0 => Err(io::ErrorKind::WriteZero.into()),
+                    octets => Ok(Moved::Written(octets)),
+                }));
+            }
+        } else if self.unflushed
+            && let Poll::Ready(flushed) = stream.as_mut().poll_flush(context)
+        {
+            return Poll::Ready(flushed.map(|()| Moved::Flushed));
+        }
+        poll_read_buf(stream, context, &mut self.input).map_ok(Moved::Read)
+    }
+
+    fn hear(&mut self) {
+        self.session.receive(&self.input);
+        self.input.clear();
     }
 
     /// An upstream that refuses a content closes behind its reply, and writing may notice the one before reading the other.
     async fn hear_the_rest(&mut self) {
         let rest = async {
-            while matches!(self.stream.read_buf(&mut self.buffer).await, Ok(octets) if octets > 0) {}
+            while matches!(self.stream.read_buf(&mut self.input).await, Ok(octets) if octets > 0) {}
         };
         let _ = timeout(LAST_REPLY_TIMEOUT, rest).await;
-        self.session.receive(&self.buffer);
-        self.buffer.clear();
-    }
-
-    /// The protocol's next event, with whatever writing and reading it takes.
-    async fn event(&mut self) -> ClientEvent {
-        loop {
-            if let Some(event) = self.decided.take().or_else(|| self.session.poll()) {
-                return event;
-            }
-            if self.session.is_closed() {
-                return ClientEvent::Closed;
-            }
-            self.flush().await;
-            if self.session.is_closed() {
-                continue;
-            }
-            let limit = self.session.read_timeout();
-            match timeout(limit, self.stream.read_buf(&mut self.buffer)).await {
-                Ok(Ok(0)) => self.session.connection_lost(CLOSED),
-                Ok(Ok(_)) => {
-                    self.session.receive(&self.buffer);
-                    self.buffer.clear();
-                }
-                Ok(Err(error)) => self.session.connection_lost(error.to_string()),
-                Err(_) => self.session.connection_lost(format!("no answer within {limit:?}")),
-            }
-        }
-    }
-
-    /// Writes what the session has to say; what breaks then is the session's next event.
-    async fn flush(&mut self) {
-        let output = self.session.take_output();
-        if !output.is_empty() {
-            let write = async {
-                self.stream.write_all(&output).await?;
-                self.stream.flush().await
-            };
-            let result = timeout(DATA_BLOCK_TIMEOUT, write).await;
-            self.written(result).await;
-        }
-    }
-
-    async fn written(&mut self, result: Result<io::Result<()>, Elapsed>) {
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                self.hear_the_rest().await;
-                self.session.connection_lost(error.to_string());
-            }
-            Err(_) => self.session.connection_lost("the upstream takes no more octets"),
-        }
+        self.hear();
     }
 }

@@ -7,9 +7,12 @@
 pub mod classification;
 mod connect;
 mod connection;
+mod content;
+mod flow;
 mod non_ascii;
 pub mod outcome;
 mod ports;
+mod prepare;
 mod session;
 
 pub use classification::{Hold, HoldKind};
@@ -22,8 +25,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smtp_protocol::ClientSession;
+
 use crate::message::MessageId;
 use crate::spool::SpoolError;
+
+/// The most jobs that a session takes at once: those that may be on their way, and the next at hand.
+pub const MOST_JOBS: usize = ClientSession::MOST_IN_FLIGHT + 1;
 
 /// Names a session within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +61,11 @@ pub struct Contact {
 #[derive(Debug)]
 pub enum Report {
     /// The connection stands and is authenticated: the session takes its first job.
-    Opened,
+    Opened {
+        /// How many jobs it takes at once, at most [`MOST_JOBS`], so that none waits for the reply to the one before: one where
+        /// the upstream does not offer PIPELINING.
+        room: usize,
+    },
     /// It could not be opened; the session is over.
     NotOpened(OpenError),
     /// The job is over. The session takes the next one unless [`Report::Closed`] follows.

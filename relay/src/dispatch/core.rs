@@ -275,8 +275,8 @@ impl Core {
     fn note(&mut self, session: SessionId, upstream: Arc<str>, report: Report, now: Now) {
         let Some(lane) = self.lanes.get_mut(&upstream) else { return };
         match report {
-            Report::Opened => {
-                let again = lane.opened(session);
+            Report::Opened { room } => {
+                let again = lane.opened(session, room);
                 let count = lane.open_sessions();
                 self.tell(News::SessionOpened { upstream: upstream.clone(), again });
                 self.tell(News::OpenSessions { upstream, count });
@@ -286,14 +286,14 @@ impl Core {
                 self.forget(session);
             }
             Report::Finished { job, fates, contact } => {
-                lane.idle(session, now.monotonic);
+                lane.ended(session, &job, now.monotonic);
                 self.heed(&upstream, &fates, now.monotonic);
                 self.outcome(&upstream, &job, fates, Some(contact));
             }
             Report::Returned { job, fault: None } => self.give_back(session, job, now.monotonic),
             Report::Returned { job, fault: Some(fault) } => self.broken(session, job, fault, now.monotonic),
             Report::Unreadable { job, error } => {
-                lane.idle(session, now.monotonic);
+                lane.ended(session, &job, now.monotonic);
                 self.unreadable(job.id, error, now.wall);
             }
             Report::Closed => {
@@ -349,7 +349,7 @@ impl Core {
     /// The session takes no more jobs and had not begun with this one.
     fn give_back(&mut self, session: SessionId, job: Job, now: Instant) {
         if let Some((_, lane)) = self.lanes.of(session) {
-            lane.retiring(session, now);
+            lane.retiring(session, &job, now);
             lane.push_front(job);
         }
     }
@@ -359,7 +359,7 @@ impl Core {
         let Some((upstream, lane)) = self.lanes.of(session) else { return };
         job.broken_sessions += 1;
         let again = job.broken_sessions < BROKEN_SESSIONS;
-        lane.retiring(session, now);
+        lane.retiring(session, &job, now);
         if again {
             lane.push_front(job.clone());
         }

@@ -136,7 +136,7 @@ impl Driver {
                     if matches!(report, Report::NotOpened(_) | Report::Closed) {
                         self.sessions.remove(&session);
                     }
-                    let opened = matches!(report, Report::Opened);
+                    let opened = matches!(report, Report::Opened { .. });
                     self.heard(Event::Reported(session, report));
                     if opened {
                         self.tell_ports();
@@ -229,7 +229,7 @@ impl Driver {
     }
 
     fn open(&mut self, id: SessionId, upstream: Arc<UpstreamPolicy>) {
-        let (sender, jobs) = mpsc::channel(1);
+        let (sender, jobs) = mpsc::channel(delivery::MOST_JOBS);
         self.sessions.insert(id, sender);
         self.tasks.spawn(delivery::run(Session {
             id,
@@ -237,6 +237,7 @@ impl Driver {
             upstream,
             spool: self.dispatch.spool.clone(),
             data: self.dispatch.data.clone(),
+            shutdown: self.dispatch.shutdown.clone(),
             jobs,
             reports: self.reports.clone(),
         }));

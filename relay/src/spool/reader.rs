@@ -116,6 +116,12 @@ impl ContentReader {
         self.size
     }
 
+    /// Whether everything has been read.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// The next chunk, of at most 256 KiB; `None` after the last.
     ///
     /// *Errors*: `Damaged` when its checksum is wrong, `Io` when it cannot be read; the same chunk is tried again by the next

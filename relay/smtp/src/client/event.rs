@@ -7,16 +7,32 @@ use crate::reply::Reply;
 pub enum ClientEvent {
     /// The server is ready for TLS: do the handshake, call `tls_established`. Hand in no octets before that.
     StartTls,
-    /// The session may take a transaction.
+    /// No transaction runs and the session may take one.
     Ready,
-    /// The server awaits the content: call `content` with it, piece by piece, then `end_of_content`.
+    /// The content of the transaction started last is to be sent: call `content` with it, piece by piece, then
+    /// `end_of_content`.
     SendContent,
-    /// The transaction is over. `Ready` follows when the session may take the next one, else `Closed`.
+    /// The oldest transaction is over. `Ready` follows when it was the only one and the session goes on, else what became of
+    /// the next one.
     Done(TransactionReplies),
-    /// The session is of no further use; a transaction that was running has no other outcome than this. `Closed` follows.
+    /// The oldest transaction ends without an outcome, because the session does.
+    Undecided(Undecided),
+    /// The session is of no further use. What becomes of each of its transactions follows, then `Closed`.
     Failed(SessionFailure),
     /// Write the output, close the connection. The last event.
     Closed,
+}
+
+/// What is known of a transaction that has no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Undecided {
+    /// The server never came to it, and no recipient has it: it is to be tried on another session.
+    NotBegun,
+    /// The session broke under it, and no recipient has it.
+    Broken,
+    /// Its content had been put out to its end for at least one recipient and no reply had arrived: it may or may not have
+    /// been delivered.
+    Ambiguous,
 }
 
 /// How a transaction ended, recipient by recipient.
@@ -49,13 +65,13 @@ impl RecipientReply {
 /// The commands of a mail transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransactionCommand {
-    /// MAIL: the reply holds for every recipient.
+    /// MAIL, or the RSET before it: the reply holds for every recipient.
     Mail,
     /// This recipient's RCPT.
     Recipient,
     /// DATA: the reply holds for every recipient accepted before.
     Data,
-    /// The content up to its final dot: the reply holds for every recipient accepted before.
+    /// The content up to its final dot, or the BDAT that holds it: the reply holds for every recipient accepted before.
     Content,
 }
 
@@ -91,22 +107,11 @@ pub enum SessionFailure {
     #[error("the server closed the session: {0}")]
     Unexpected421(Reply),
     /// The connection broke.
-    #[error("the connection was lost{}: {why}", if *.ambiguous { " after the final dot; the message may have been delivered" } else { "" })]
-    Lost {
-        /// Whether the final dot had been put out for at least one accepted recipient and no reply had arrived: the
-        /// message may or may not have been delivered.
-        ambiguous: bool,
-        /// What happened to the connection.
-        why: String,
-    },
+    #[error("the connection was lost: {0}")]
+    Lost(String),
 }
 
 impl SessionFailure {
-    /// Whether the running transaction's message may have been delivered all the same.
-    pub fn is_ambiguous(&self) -> bool {
-        matches!(self, Self::Lost { ambiguous: true, .. })
-    }
-
     /// The reply that caused the failure, if one did.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
@@ -115,7 +120,7 @@ impl SessionFailure {
             | Self::StartTls(reply)
             | Self::Authentication(reply)
             | Self::Unexpected421(reply) => Some(reply),
-            Self::TlsNotOffered | Self::NoCommonMechanism(_) | Self::Protocol(_) | Self::Lost { .. } => None,
+            Self::TlsNotOffered | Self::NoCommonMechanism(_) | Self::Protocol(_) | Self::Lost(_) => None,
         }
     }
 }

@@ -12,7 +12,6 @@ use std::fmt;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
 /// One SMTP session, seen from the client.
 ///
 /// # How a driver uses it
@@ -27,7 +26,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 ///
 /// The session opens with greeting, EHLO (HELO after a 5yz), STARTTLS, EHLO, AUTH as the configuration asks and then says
 /// [`ClientEvent::Ready`]. Every [`start`](Self::start) ends in exactly one [`ClientEvent::Done`] or
-/// [`ClientEvent::Failed`].
+/// [`ClientEvent::Undecided`], in the order of the starts.
+///
+/// # Several messages in flight
+/// Where the server offers PIPELINING the next transaction may be started as soon as the content of the one before has been
+/// put out to its end, while its reply is awaited (RFC 2920 §3.1); [`may_start`](Self::may_start) tells. With DATA its content
+/// waits for the 354 and so for the reply to the one before; with CHUNKING it follows at once. RSET stands between: the one
+/// before may fail in a way that leaves the server in it (RFC 3030 §2), and then the next envelope would be added to it.
 pub struct ClientSession {
     config: ClientConfig,
     stage: Stage,
@@ -49,13 +54,18 @@ enum Stage {
     Authentication(Exchange),
     /// None: the session is idle.
     Ready,
-    Transaction(Box<Running>),
+    /// Oldest first, never empty. Only the newest has something left to send.
+    Transactions(VecDeque<Running>),
     Reset,
     Quit,
     Closed,
 }
 
 impl ClientSession {
+    /// Transactions on their way at once where contents go as chunks. Each may arrive twice when the session breaks, so they
+    /// are few; more would not help, because a session's replies then come in a stream already.
+    pub const MOST_IN_FLIGHT: usize = 4;
+
     /// A session that awaits the greeting. With [`ClientTls::Implicit`] the TLS handshake is done already.
     pub fn new(config: ClientConfig) -> Self {
         Self {
@@ -114,38 +124,64 @@ impl ClientSession {
         }
     }
 
-    /// Begins a mail transaction. Only when [`is_ready`](Self::is_ready); otherwise the session fails.
+    /// Begins a mail transaction with at least one recipient. Only when [`may_start`](Self::may_start); otherwise the session
+    /// fails.
     ///
     /// With PIPELINING all commands up to DATA go out in one piece (at most 128 unanswered), without it one by one.
-    /// No recipients: done at once, nothing is sent.
     pub fn start(&mut self, transaction: Transaction) {
-        if !self.is_ready() {
-            return self.fail_protocol("a transaction was started on a session that is not ready".to_owned());
+        if !self.may_start() || transaction.recipients.is_empty() {
+            return self.fail_protocol("a transaction was started that cannot be".to_owned());
         }
-        if transaction.recipients.is_empty() {
-            let nothing =
-                TransactionReplies { recipients: Vec::new(), reusable: true, notifies: self.extensions.dsn };
-            self.events.extend([ClientEvent::Done(nothing), ClientEvent::Ready]);
-            return;
-        }
-        let mut running = Box::new(Running::new(transaction, &self.extensions));
+        let behind = matches!(self.stage, Stage::Transactions(_));
+        let mut running = Running::new(transaction, &self.extensions, behind);
         running.send(&mut self.output);
-        self.stage = Stage::Transaction(running);
-    }
-
-    /// Appends a piece of the content to the output, dots stuffed; of any size, cut anywhere. After
-    /// [`ClientEvent::SendContent`]; ignored when no content is awaited (any more). Write the output between pieces.
-    pub fn content(&mut self, chunk: &[u8]) {
-        if let Stage::Transaction(running) = &mut self.stage {
-            running.content(chunk, &mut self.output);
+        if running.awaits_content() {
+            self.events.push_back(ClientEvent::SendContent);
+        }
+        match &mut self.stage {
+            Stage::Transactions(others) => others.push_back(running),
+            stage => *stage = Stage::Transactions(VecDeque::from([running])),
         }
     }
 
-    /// Appends the end of the content: CRLF if it lacks one, dot, CRLF. From the moment this leaves until the reply the
-    /// outcome is ambiguous. Ignored when no content is awaited (any more).
+    /// Whether [`start`](Self::start) may be called.
+    pub fn may_start(&self) -> bool {
+        match &self.stage {
+            Stage::Ready => true,
+            Stage::Transactions(running) => {
+                running.len() < self.room() && running.back().is_some_and(Running::is_sent)
+            }
+            _ => false,
+        }
+    }
+
+    /// How many transactions may be on their way at once.
+    pub fn room(&self) -> usize {
+        match &self.extensions {
+            offered if !offered.pipelining => 1,
+            offered if offered.chunking => Self::MOST_IN_FLIGHT,
+            // The content of the second waits for the reply to the first.
+            _ => 2,
+        }
+    }
+
+    /// Takes a piece of the content; of any size, cut anywhere. After [`ClientEvent::SendContent`]; ignored when no content is
+    /// awaited (any more). Write the output between pieces.
+    pub fn content(&mut self, piece: &[u8]) {
+        if let Stage::Transactions(running) = &mut self.stage
+            && let Some(newest) = running.back_mut()
+        {
+            newest.content(piece, &mut self.output);
+        }
+    }
+
+    /// Appends the end of the content: CRLF if it lacks one, dot, CRLF; or the whole of it as one chunk. From the moment this
+    /// leaves until the reply the outcome is ambiguous. Ignored when no content is awaited (any more).
     pub fn end_of_content(&mut self) {
-        if let Stage::Transaction(running) = &mut self.stage {
-            running.end_of_content(&mut self.output);
+        if let Stage::Transactions(running) = &mut self.stage
+            && let Some(newest) = running.back_mut()
+        {
+            newest.end_of_content(&mut self.output);
         }
     }
 
@@ -165,8 +201,8 @@ impl ClientSession {
     /// How long to wait for the server in the present stage (RFC 5321 §4.5.3.2). While content is sent it is the limit
     /// for writing one piece (§4.5.3.2.5).
     pub fn read_timeout(&self) -> Duration {
-        let Stage::Transaction(running) = &self.stage else { return 5 * MINUTE };
-        match running.awaited() {
+        let Stage::Transactions(running) = &self.stage else { return 5 * MINUTE };
+        match running.front().and_then(Running::awaited) {
             Some(TransactionCommand::Mail | TransactionCommand::Recipient) => 5 * MINUTE,
             Some(TransactionCommand::Data) => 2 * MINUTE,
             Some(TransactionCommand::Content) => 10 * MINUTE,
@@ -180,7 +216,7 @@ impl ClientSession {
     }
 
     /// The connection broke or was silent for too long: ends the session. [`poll`](Self::poll) says what became of the
-    /// running transaction; a reply that did arrive counts. Ignored when the session is over already.
+    /// transactions; a reply that did arrive counts. Ignored when the session is over already.
     ///
     /// `why` completes a sentence: `the server was silent for 5 minutes`.
     pub fn connection_lost(&mut self, why: impl Into<String>) {
@@ -190,27 +226,20 @@ impl ClientSession {
             self.take_reply(reply);
         }
         // Whatever else was to be done needs the connection.
-        let last = |event: &ClientEvent| {
-            matches!(event, ClientEvent::Done(_) | ClientEvent::Failed(_) | ClientEvent::Closed)
-        };
-        self.events.retain(last);
-        let ambiguous = self.is_ambiguous();
-        self.fail_without_quit(SessionFailure::Lost { ambiguous, why: why.into() });
+        self.events.retain(|event| {
+            !matches!(event, ClientEvent::StartTls | ClientEvent::Ready | ClientEvent::SendContent)
+        });
+        self.fail_without_quit(SessionFailure::Lost(why.into()));
     }
 
-    /// Whether [`start`](Self::start) may be called.
+    /// Whether no transaction runs and one may be started.
     pub fn is_ready(&self) -> bool {
         matches!(self.stage, Stage::Ready)
     }
 
     /// Whether content is awaited from the driver.
     pub fn awaits_content(&self) -> bool {
-        matches!(&self.stage, Stage::Transaction(running) if running.awaits_content())
-    }
-
-    /// Whether the final dot has been put out for at least one recipient and no reply has arrived.
-    pub fn is_ambiguous(&self) -> bool {
-        matches!(&self.stage, Stage::Transaction(running) if running.is_ambiguous())
+        matches!(&self.stage, Stage::Transactions(running) if running.back().is_some_and(Running::awaits_content))
     }
 
     /// Whether the session is under TLS.
@@ -238,9 +267,11 @@ impl ClientSession {
                 let exchange = std::mem::replace(exchange, Exchange::Complete);
                 self.continue_authentication(exchange, reply);
             }
-            Stage::Transaction(running) => {
-                let progress = running.receive(reply, &mut self.output);
-                self.follow(progress);
+            Stage::Transactions(running) => {
+                if let Some(oldest) = running.front_mut() {
+                    let progress = oldest.receive(reply, &mut self.output);
+                    self.follow(progress);
+                }
             }
             Stage::Reset if reply.is_completion() => self.ready(),
             Stage::Reset if reply.closes_connection() => self.fail(SessionFailure::Unexpected421(reply)),
@@ -337,17 +368,25 @@ impl ClientSession {
         }
     }
 
+    /// The oldest transaction has ended.
     fn conclude(&mut self, replies: TransactionReplies) {
-        let reusable = replies.reusable;
+        let Stage::Transactions(running) = &mut self.stage else { return };
+        running.pop_front();
+        let idle = running.is_empty();
         let clean = replies.recipients.iter().any(|recipient| recipient.is_delivered());
+        let reusable = replies.reusable;
         self.events.push_back(ClientEvent::Done(replies));
-        if !reusable {
-            self.close();
-        } else if clean {
-            self.ready();
-        } else {
-            self.send_line("RSET");
-            self.stage = Stage::Reset;
+        match (reusable, idle) {
+            (false, _) => {
+                self.abandon(false);
+                self.close();
+            }
+            (true, false) => {}
+            (true, true) if clean => self.ready(),
+            (true, true) => {
+                self.send_line("RSET");
+                self.stage = Stage::Reset;
+            }
         }
     }
 
@@ -359,12 +398,7 @@ impl ClientSession {
     }
 
     fn fail_protocol(&mut self, what: String) {
-        let ambiguous = self.is_ambiguous();
-        self.fail_without_quit(if ambiguous {
-            SessionFailure::Lost { ambiguous, why: what }
-        } else {
-            SessionFailure::Protocol(what)
-        });
+        self.fail_without_quit(SessionFailure::Protocol(what));
     }
 
     /// The server follows the protocol, so it is told goodbye (RFC 5321 §3.8); nobody waits for its answer.
@@ -375,17 +409,21 @@ impl ClientSession {
         self.fail_without_quit(failure);
     }
 
-    /// A transaction whose recipients had all been refused by then has its outcome.
     fn fail_without_quit(&mut self, failure: SessionFailure) {
-        if self.is_closed() {
-            return;
+        if !self.is_closed() {
+            self.events.push_back(ClientEvent::Failed(failure));
+            self.abandon(true);
+            self.close();
         }
-        let decided = match &mut self.stage {
-            Stage::Transaction(running) => running.decided(),
-            _ => None,
-        };
-        self.events.push_back(decided.map_or(ClientEvent::Failed(failure), ClientEvent::Done));
-        self.close();
+    }
+
+    /// Says of every transaction that still runs what is known of it. `broken`: the session failed under the oldest.
+    fn abandon(&mut self, broken: bool) {
+        if let Stage::Transactions(running) = &mut self.stage {
+            let ends =
+                running.drain(..).enumerate().map(|(place, ended)| ended.abandon(broken && place == 0));
+            self.events.extend(ends);
+        }
     }
 
     fn close(&mut self) {

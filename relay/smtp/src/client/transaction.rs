@@ -1,10 +1,11 @@
-//! One mail transaction on the client's side: replies in, commands and their outcome out (RFC 5321 §3.3, RFC 2920 §3.1).
+//! One mail transaction on the client's side: replies in, commands and their outcome out (RFC 5321 §3.3, RFC 2920 §3.1,
+//! RFC 3030 §2).
 //!
 //! Not here: the session around it. Called by [`super::session`].
 
 use super::config::{Transaction, TransactionRecipient};
-use super::event::{RecipientReply, TransactionCommand, TransactionReplies};
-use crate::data::ContentEncoder;
+use super::content::{ContentWriter, fits_chunk};
+use super::event::{ClientEvent, RecipientReply, TransactionCommand, TransactionReplies, Undecided};
 use crate::extension::Extensions;
 use crate::parameter::Body;
 use crate::reply::Reply;
@@ -32,18 +33,22 @@ pub(super) enum Progress {
 /// A command whose reply is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
+    Reset,
     Mail,
     Recipient(usize),
     Data,
-    /// The final dot.
+    /// The final dot, or BDAT with the content.
     Content,
 }
 
 /// The command to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
+    /// Nobody knows yet whether the server has left the transaction before this one.
+    Reset,
     Mail,
     Recipient(usize),
+    /// DATA, or the content at once in a chunk.
     Data,
     Nothing,
 }
@@ -55,10 +60,14 @@ pub(super) struct Running {
     recipients: Vec<TransactionRecipient>,
     dsn: bool,
     window: usize,
+    /// Whether the content goes by BDAT.
+    chunked: bool,
     next: Next,
     outstanding: VecDeque<Sent>,
     /// Holds while content is awaited from the driver.
-    encoder: Option<ContentEncoder>,
+    content: Option<ContentWriter>,
+    /// The content has been put out to its end.
+    sent: bool,
     /// The reply that refused all recipients at once or decided those accepted, and its command.
     verdict: Option<(Reply, TransactionCommand)>,
     /// The reply to each RCPT.
@@ -67,25 +76,33 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
+    /// `behind`: another transaction runs still, so this one begins with RSET.
+    pub(super) fn new(transaction: Transaction, extensions: &Extensions, behind: bool) -> Self {
         Self {
             mail: mail_command(&transaction, extensions),
             replies: vec![None; transaction.recipients.len()],
             recipients: transaction.recipients,
             dsn: extensions.dsn,
             window: if extensions.pipelining { WINDOW } else { 1 },
-            next: Next::Mail,
+            chunked: extensions.chunking && fits_chunk(transaction.size),
+            next: if behind { Next::Reset } else { Next::Mail },
             outstanding: VecDeque::new(),
-            encoder: None,
+            content: None,
+            sent: false,
             verdict: None,
             accepted: 0,
         }
     }
 
-    /// Writes the commands that may be sent now.
+    /// Writes the commands that may be sent now. The content is awaited from the driver where they end with its turn.
     pub(super) fn send(&mut self, out: &mut BytesMut) {
         while self.outstanding.len() < self.window {
             let sent = match self.next {
+                Next::Reset => {
+                    out.put_slice(b"RSET\r\n");
+                    self.next = Next::Mail;
+                    Sent::Reset
+                }
                 Next::Mail => {
                     out.put_slice(self.mail.as_bytes());
                     self.next = Next::Recipient(0);
@@ -106,6 +123,11 @@ impl Running {
                     self.next = Next::Nothing;
                     return;
                 }
+                Next::Data if self.chunked => {
+                    self.next = Next::Nothing;
+                    self.content = Some(ContentWriter::chunk());
+                    return;
+                }
                 Next::Data => {
                     out.put_slice(b"DATA\r\n");
                     self.next = Next::Nothing;
@@ -124,29 +146,51 @@ impl Running {
             return Progress::Over(self.conclude(reply, answered, false));
         }
         match answered {
+            Some(Sent::Reset) if reply.is_completion() => {}
+            Some(Sent::Reset) => return Progress::Surprise(reply),
             Some(Sent::Mail | Sent::Recipient(_)) if reply.is_intermediate() => {
                 return Progress::Surprise(reply);
             }
             Some(Sent::Mail) if reply.is_completion() => {}
-            Some(Sent::Mail) => {
-                self.verdict = Some((reply, TransactionCommand::Mail));
-                self.next = Next::Nothing;
-            }
+            Some(Sent::Mail) => self.refuse_mail(reply),
             Some(Sent::Recipient(index)) => {
                 self.accepted += usize::from(reply.is_completion());
                 self.replies[index] = Some(reply);
             }
             Some(Sent::Data) => return self.receive_data(reply, out),
-            // The empty message behind a lone dot has no recipient; whatever the server says of it decides nothing.
+            // The message has no recipient; whatever the server says of it decides nothing.
             Some(Sent::Content) if self.refused() => return Progress::Over(self.outcome(true)),
             Some(Sent::Content) if reply.is_intermediate() => return self.surprise(Sent::Content, reply),
             Some(Sent::Content) => return Progress::Over(self.conclude(reply, answered, true)),
-            // The server gives up before the content is complete.
-            None if reply.is_positive() => return Progress::Surprise(reply),
+            // A chunk is given up by no reply but the one to it; behind DATA the server gives up before the content's end.
+            None if self.chunked || reply.is_positive() => return Progress::Surprise(reply),
             None => return Progress::Over(self.conclude(reply, None, false)),
         }
+        self.go_on(out)
+    }
+
+    /// Sends what follows; the transaction is over when no reply is awaited and no content is owed to anybody.
+    fn go_on(&mut self, out: &mut BytesMut) -> Progress {
+        let awaited = self.content.is_some();
         self.send(out);
-        if self.outstanding.is_empty() { Progress::Over(self.outcome(true)) } else { Progress::Continue }
+        if !self.outstanding.is_empty() {
+            return if awaited == self.content.is_some() {
+                Progress::Continue
+            } else {
+                Progress::SendContent
+            };
+        }
+        if self.content.is_none() || self.refused() {
+            self.content = None;
+            return Progress::Over(self.outcome(true));
+        }
+        if awaited { Progress::Continue } else { Progress::SendContent }
+    }
+
+    fn refuse_mail(&mut self, reply: Reply) {
+        self.verdict = Some((reply, TransactionCommand::Mail));
+        self.next = Next::Nothing;
+        self.content = None;
     }
 
     fn receive_data(&mut self, reply: Reply, out: &mut BytesMut) -> Progress {
@@ -165,7 +209,7 @@ impl Running {
             self.outstanding.push_back(Sent::Content);
             return Progress::Continue;
         }
-        self.encoder = Some(ContentEncoder::new());
+        self.content = Some(ContentWriter::dotted());
         Progress::SendContent
     }
 
@@ -176,28 +220,34 @@ impl Running {
     }
 
     /// Writes a piece of the content; nothing when none is awaited.
-    pub(super) fn content(&mut self, chunk: &[u8], out: &mut BytesMut) {
-        if let Some(encoder) = &mut self.encoder {
-            encoder.encode(chunk, out);
+    pub(super) fn content(&mut self, piece: &[u8], out: &mut BytesMut) {
+        if let Some(content) = &mut self.content {
+            content.write(piece, out);
         }
     }
 
     /// Writes the end of the content; nothing when none is awaited.
     pub(super) fn end_of_content(&mut self, out: &mut BytesMut) {
-        if let Some(encoder) = self.encoder.take() {
-            encoder.finish(out);
+        if let Some(content) = self.content.take() {
+            content.finish(out);
             self.outstanding.push_back(Sent::Content);
+            self.sent = true;
         }
+    }
+
+    /// Whether the next transaction may be announced behind this one: nothing more is to be sent for it.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
     }
 
     /// Whether the message may have been taken though no reply says so.
     pub(super) fn is_ambiguous(&self) -> bool {
-        self.outstanding.front() == Some(&Sent::Content) && !self.refused()
+        self.outstanding.contains(&Sent::Content) && !self.all_refused()
     }
 
     /// Whether the driver owes content.
     pub(super) fn awaits_content(&self) -> bool {
-        self.encoder.is_some()
+        self.content.is_some()
     }
 
     /// The command whose reply is awaited, `None` while content is sent.
@@ -205,9 +255,19 @@ impl Running {
         self.outstanding.front().map(|sent| command(*sent))
     }
 
-    /// Whether no recipient is left to deliver to.
+    /// Whether no recipient is left to deliver to, every RCPT having been answered.
     fn refused(&self) -> bool {
-        self.accepted == 0 || matches!(self.verdict, Some((_, TransactionCommand::Mail)))
+        self.accepted == 0 || self.is_refused_at_mail()
+    }
+
+    fn is_refused_at_mail(&self) -> bool {
+        matches!(self.verdict, Some((_, TransactionCommand::Mail)))
+    }
+
+    /// Whether each recipient has been refused, be there replies outstanding or not.
+    fn all_refused(&self) -> bool {
+        let refused = |reply: &Option<Reply>| reply.as_ref().is_some_and(|reply| !reply.is_completion());
+        self.is_refused_at_mail() || self.replies.iter().all(refused)
     }
 
     /// `reply` decides every recipient that no earlier reply has refused.
@@ -236,18 +296,23 @@ impl Running {
         TransactionReplies { recipients, reusable, notifies: self.dsn }
     }
 
-    /// The outcome where no recipient's fate hangs on a further reply, because MAIL or every RCPT was refused; for a
-    /// session that ends before the replies are complete.
-    pub(super) fn decided(&mut self) -> Option<TransactionReplies> {
-        let refused = |reply: &Option<Reply>| reply.as_ref().is_some_and(|reply| !reply.is_completion());
-        let at_mail = matches!(self.verdict, Some((_, TransactionCommand::Mail)));
-        (at_mail || self.replies.iter().all(refused)).then(|| self.outcome(false))
+    /// What is known of a transaction whose session ends before its replies are complete. The server had come to the
+    /// `oldest`.
+    pub(super) fn abandon(mut self, oldest: bool) -> ClientEvent {
+        if self.all_refused() {
+            return ClientEvent::Done(self.outcome(false));
+        }
+        ClientEvent::Undecided(match oldest {
+            _ if self.is_ambiguous() => Undecided::Ambiguous,
+            true => Undecided::Broken,
+            false => Undecided::NotBegun,
+        })
     }
 }
 
 fn command(sent: Sent) -> TransactionCommand {
     match sent {
-        Sent::Mail => TransactionCommand::Mail,
+        Sent::Reset | Sent::Mail => TransactionCommand::Mail,
         Sent::Recipient(_) => TransactionCommand::Recipient,
         Sent::Data => TransactionCommand::Data,
         Sent::Content => TransactionCommand::Content,

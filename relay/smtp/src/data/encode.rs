@@ -1,6 +1,7 @@
 //! Content onto the wire: dots stuffed, never a bare CR or LF.
 
 use bytes::{BufMut, BytesMut};
+use memchr::memchr2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
@@ -17,6 +18,8 @@ enum Position {
 #[derive(Debug)]
 pub struct ContentEncoder {
     position: Position,
+    /// Whether a dot at the start of a line is doubled.
+    stuffs: bool,
 }
 
 impl Default for ContentEncoder {
@@ -28,7 +31,12 @@ impl Default for ContentEncoder {
 impl ContentEncoder {
     /// An encoder at the start of the content.
     pub fn new() -> Self {
-        Self { position: Position::LineStart }
+        Self { position: Position::LineStart, stuffs: true }
+    }
+
+    /// An encoder for a chunk, whose octets are counted (RFC 3030 §2): dots stay as they are.
+    pub fn without_transparency() -> Self {
+        Self { position: Position::LineStart, stuffs: false }
     }
 
     /// Appends the next piece of the content to `out`.
@@ -51,11 +59,10 @@ impl ContentEncoder {
                 }
                 b'\r' => rest = self.put(rest, 1, Position::Cr, out),
                 _ => {
-                    if self.position == Position::LineStart && *first == b'.' {
+                    if self.stuffs && self.position == Position::LineStart && *first == b'.' {
                         out.put_u8(b'.');
                     }
-                    let length =
-                        rest.iter().position(|b| (*b == b'\r') | (*b == b'\n')).unwrap_or(rest.len());
+                    let length = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     rest = self.put(rest, length, Position::Text, out);
                 }
             }
@@ -64,12 +71,17 @@ impl ContentEncoder {
 
     /// Appends the end: CRLF where the content does not end with one, a dot, CRLF.
     pub fn finish(self, out: &mut BytesMut) {
+        self.end_last_line(out);
+        out.put_slice(b".\r\n");
+    }
+
+    /// Appends what the last line lacks of its CRLF.
+    pub fn end_last_line(&self, out: &mut BytesMut) {
         match self.position {
             Position::LineStart => {}
             Position::Text => out.put_slice(b"\r\n"),
             Position::Cr => out.put_u8(b'\n'),
         }
-        out.put_slice(b".\r\n");
     }
 
     fn put<'a>(&mut self, rest: &'a [u8], length: usize, next: Position, out: &mut BytesMut) -> &'a [u8] {
@@ -104,6 +116,14 @@ mod tests {
         check(&[".\r\n..\r\na.\r\n"], "..\r\n...\r\na.\r\n.\r\n");
         check(&["a\r", "\n", ".", "b\r\n"], "a\r\n..b\r\n.\r\n");
         check(&["a\r\n", "", ".\r", "\n"], "a\r\n..\r\n.\r\n");
+    }
+
+    #[test]
+    fn in_a_chunk_dots_stay_as_they_are() {
+        let (mut encoder, mut out) = (ContentEncoder::without_transparency(), BytesMut::new());
+        [".\r\n..a\n", ".b"].iter().for_each(|chunk| encoder.encode(chunk.as_bytes(), &mut out));
+        encoder.end_last_line(&mut out);
+        assert_eq!(out, ".\r\n..a\r\n.b\r\n");
     }
 
     #[test]

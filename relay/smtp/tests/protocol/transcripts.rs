@@ -195,8 +195,14 @@ transcripts! { server, super::run_server:
 
 transcripts! { client, super::run_client:
     a_421_ends_the_session
+    a_421_to_the_content_leaves_the_next_message_not_begun
+    a_connection_lost_amid_the_next_envelope_breaks_that_message
+    a_connection_lost_behind_the_content_leaves_the_next_message_not_begun
     a_lost_connection_leaves_undecided_recipients_undecided
     a_refusal_counts_though_the_connection_is_lost_behind_it
+    a_refused_content_leaves_the_next_message_under_way
+    a_reset_refused_before_the_next_message_breaks_that_message
+    all_recipients_of_the_next_message_refused_sends_a_lone_dot
     all_recipients_refused_but_data_accepted_sends_a_lone_dot
     auth_is_refused
     auth_login_where_plain_is_missing
@@ -206,6 +212,15 @@ transcripts! { client, super::run_client:
     auth_without_a_common_mechanism
     auth_xoauth2_refused_answers_the_error_report
     auth_xoauth2_with_a_token
+    bdat_answered_by_354_is_a_surprise
+    bdat_for_a_refused_sender_decides_nothing
+    bdat_for_refused_recipients_decides_nothing
+    bdat_is_not_used_for_a_large_content
+    bdat_lost_for_refused_recipients_is_their_refusal
+    bdat_lost_leaves_every_message_behind_it_ambiguous
+    bdat_refused_is_the_messages_refusal
+    bdat_sends_messages_in_a_stream
+    bdat_without_pipelining_waits_for_the_recipients
     content_refused_early_is_not_ambiguous
     content_refused_resets_the_session
     dsn_parameters_are_left_out_where_not_offered
@@ -221,6 +236,7 @@ transcripts! { client, super::run_client:
     the_connection_is_lost_after_the_final_dot
     the_connection_is_lost_before_the_final_dot
     the_greeting_refuses
+    the_next_message_starts_behind_the_content
     the_server_does_not_speak_smtp
     unsolicited_421_while_idle
 }
@@ -458,7 +474,7 @@ fn transaction(text: &str) -> Transaction {
     Transaction {
         reverse_path: format!("<{}>", options["from"]).parse().unwrap(),
         recipients: options["to"].split(',').map(recipient).collect(),
-        size: 42,
+        size: options.get("size").map_or(42, |value| value.parse().unwrap()),
         smtputf8: options.contains_key("smtputf8"),
         ret: options.get("ret").map(|value| value.parse().unwrap()),
         envelope_id: options.get("envid").map(|value| value.parse().unwrap()),

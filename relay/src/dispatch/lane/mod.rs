@@ -160,9 +160,9 @@ impl Lane {
         self.sessions.add_opening(id);
     }
 
-    /// The session stands. Returns whether it is the first after failures.
-    pub(super) fn opened(&mut self, id: SessionId) -> bool {
-        self.sessions.set_idle(id);
+    /// The session stands and takes `room` jobs at once. Returns whether it is the first after failures.
+    pub(super) fn opened(&mut self, id: SessionId, room: usize) -> bool {
+        self.sessions.set_open(id, room);
         self.gate.session_opened()
     }
 
@@ -172,26 +172,23 @@ impl Lane {
         self.gate.fail(reason, now)
     }
 
-    /// The session has ended its job and takes another.
-    pub(super) fn idle(&mut self, id: SessionId, now: Instant) {
-        self.end_job(id, now);
-        self.sessions.set_idle(id);
+    /// The session has ended one of its jobs and takes another.
+    pub(super) fn ended(&mut self, id: SessionId, job: &Job, now: Instant) {
+        if self.sessions.end_job(id, recipients(job)) {
+            self.budget.outcome(recipients(job), self.clock.time(now));
+        }
     }
 
-    /// The session ends by itself and takes no more jobs.
-    pub(super) fn retiring(&mut self, id: SessionId, now: Instant) {
-        self.end_job(id, now);
+    /// The session ends by itself, without an outcome for this job, and takes no more.
+    pub(super) fn retiring(&mut self, id: SessionId, job: &Job, now: Instant) {
+        self.ended(id, job, now);
         self.sessions.set_retiring(id);
     }
 
     pub(super) fn closed(&mut self, id: SessionId, now: Instant) {
-        self.end_job(id, now);
-        self.sessions.remove(id);
-    }
-
-    fn end_job(&mut self, id: SessionId, now: Instant) {
-        if let Some(recipients) = self.sessions.recipients(id) {
-            self.budget.outcome(recipients, self.clock.time(now));
+        let spent = self.sessions.remove(id);
+        if spent > 0 {
+            self.budget.outcome(spent, self.clock.time(now));
         }
     }
 
@@ -250,7 +247,12 @@ impl Lane {
         }
         // While the upstream is not known to be back, one session tries.
         let wanted = if self.gate.is_half_open() { 1 } else { self.ready.len() };
-        (self.sessions.opening() < wanted && self.sessions.len() < self.share).then_some(Action::Open)
+        if self.sessions.len() < self.share {
+            return (self.sessions.opening() < wanted).then_some(Action::Open);
+        }
+        // Behind another job only where no session of its own can be had: it may have to wait long there.
+        let id = self.sessions.with_room(self.share)?;
+        self.assign(id, now)
     }
 
     /// Gives the next job to the session, if the budget has room for it.
@@ -258,7 +260,7 @@ impl Lane {
         let spent = self.ready.front().map(recipients)?;
         match self.budget.spend(spent, self.clock.time(now)) {
             Ok(()) => {
-                self.sessions.set_busy(id, spent);
+                self.sessions.begin_job(id, spent);
                 self.ready.pop_front().map(|job| Action::Assign(id, job))
             }
             Err(refusal) => {

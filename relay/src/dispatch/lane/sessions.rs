@@ -7,9 +7,7 @@ use crate::delivery::SessionId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Opening,
-    Idle,
-    /// With the recipients of its job.
-    Busy(u64),
+    Open,
     /// Takes no more jobs, yet still counts for the upstream.
     Retiring,
 }
@@ -19,6 +17,18 @@ struct Held {
     state: State,
     /// Made for a configuration that is no longer in force.
     stale: bool,
+    /// Jobs that it takes at once.
+    room: usize,
+    /// Jobs that it has.
+    jobs: usize,
+    /// Their recipients.
+    recipients: u64,
+}
+
+impl Held {
+    fn is_idle(&self) -> bool {
+        self.state == State::Open && self.jobs == 0
+    }
 }
 
 /// The sessions with one upstream.
@@ -27,45 +37,48 @@ pub(super) struct Sessions(BTreeMap<SessionId, Held>);
 
 impl Sessions {
     pub(super) fn add_opening(&mut self, id: SessionId) {
-        self.0.insert(id, Held { state: State::Opening, stale: false });
+        let held = Held { state: State::Opening, stale: false, room: 0, jobs: 0, recipients: 0 };
+        self.0.insert(id, held);
     }
 
-    pub(super) fn remove(&mut self, id: SessionId) {
-        self.0.remove(&id);
+    /// Returns the recipients of the jobs that it had still.
+    pub(super) fn remove(&mut self, id: SessionId) -> u64 {
+        self.0.remove(&id).map_or(0, |held| held.recipients)
     }
 
-    /// The session takes a job.
-    pub(super) fn set_idle(&mut self, id: SessionId) {
-        self.set(id, State::Idle);
-    }
-
-    /// The session has a job of so many recipients.
-    pub(super) fn set_busy(&mut self, id: SessionId, recipients: u64) {
-        self.set(id, State::Busy(recipients));
+    /// The session takes `room` jobs at once.
+    pub(super) fn set_open(&mut self, id: SessionId, room: usize) {
+        if let Some(held) = self.0.get_mut(&id) {
+            (held.state, held.room) = (State::Open, room);
+        }
     }
 
     /// The session takes no more jobs.
     pub(super) fn set_retiring(&mut self, id: SessionId) {
-        self.set(id, State::Retiring);
+        if let Some(held) = self.0.get_mut(&id) {
+            held.state = State::Retiring;
+        }
     }
 
-    fn set(&mut self, id: SessionId, state: State) {
-        if let Some(session) = self.0.get_mut(&id) {
-            session.state = state;
+    /// The session has one more job, of so many recipients.
+    pub(super) fn begin_job(&mut self, id: SessionId, recipients: u64) {
+        if let Some(held) = self.0.get_mut(&id) {
+            held.jobs += 1;
+            held.recipients += recipients;
         }
+    }
+
+    /// The session has one job less, of so many recipients. Returns whether it had one.
+    pub(super) fn end_job(&mut self, id: SessionId, recipients: u64) -> bool {
+        let Some(held) = self.0.get_mut(&id).filter(|held| held.jobs > 0) else { return false };
+        held.jobs -= 1;
+        held.recipients = held.recipients.saturating_sub(recipients);
+        true
     }
 
     /// All sessions are of an older configuration from now on.
     pub(super) fn set_stale(&mut self) {
         self.0.values_mut().for_each(|session| session.stale = true);
-    }
-
-    /// The recipients of the job that the session is busy with.
-    pub(super) fn recipients(&self, id: SessionId) -> Option<u64> {
-        match self.0.get(&id)?.state {
-            State::Busy(recipients) => Some(recipients),
-            State::Opening | State::Idle | State::Retiring => None,
-        }
     }
 
     /// All that count for the upstream.
@@ -87,18 +100,30 @@ impl Sessions {
     }
 
     pub(super) fn any_busy(&self) -> bool {
-        self.0.values().any(|session| matches!(session.state, State::Busy(_)))
+        self.0.values().any(|held| held.jobs > 0)
     }
 
     /// An idle session that is one more than `share` or was made for another configuration.
     pub(super) fn surplus(&self, share: usize) -> Option<SessionId> {
-        let remaining = self.0.values().filter(|held| held.state != State::Retiring).count();
-        let surplus = |held: &Held| held.state == State::Idle && (held.stale || remaining > share);
-        self.0.iter().find(|(_, held)| surplus(held)).map(|(id, _)| *id)
+        let too_many = self.remaining() > share;
+        self.0.iter().find(|(_, held)| held.is_idle() && (held.stale || too_many)).map(|(id, _)| *id)
     }
 
     /// An idle session: the newest, so that what a lull leaves over is idle long enough to be retired.
     pub(super) fn idle(&self) -> Option<SessionId> {
-        self.0.iter().rev().find(|(_, held)| held.state == State::Idle).map(|(id, _)| *id)
+        self.0.iter().rev().find(|(_, held)| held.is_idle()).map(|(id, _)| *id)
+    }
+
+    /// The session with the fewest jobs of those that take one more. None of those that are to be retired as soon as they are
+    /// idle.
+    pub(super) fn with_room(&self, share: usize) -> Option<SessionId> {
+        let takes_more = |held: &Held| held.state == State::Open && !held.stale && held.jobs < held.room;
+        let candidates = self.0.iter().filter(|(_, held)| takes_more(held));
+        let (id, _) = candidates.min_by_key(|(_, held)| held.jobs).filter(|_| self.remaining() <= share)?;
+        Some(*id)
+    }
+
+    fn remaining(&self) -> usize {
+        self.0.values().filter(|held| held.state != State::Retiring).count()
     }
 }

@@ -60,10 +60,40 @@ fn sessions_are_opened_for_waiting_jobs_up_to_the_share() {
     let (mut lane, now) = (lane(&[]), Instant::now());
     (1..=5).for_each(|number| lane.push(job(number)));
     assert_eq!(actions(&mut lane, now), ["open 0", "open 1"]);
-    lane.opened(SessionId(0));
+    lane.opened(SessionId(0), 1);
     assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
-    lane.idle(SessionId(0), now);
+    lane.ended(SessionId(0), &job(0), now);
     assert_eq!(actions(&mut lane, now), ["job 2 to 0"], "an open session serves the next job");
+}
+
+#[test]
+fn a_session_is_given_jobs_ahead_only_where_no_further_session_may_be_opened() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=8).for_each(|number| lane.push(job(number)));
+    assert_eq!(actions(&mut lane, now), ["open 0", "open 1"]);
+    lane.opened(SessionId(0), 3);
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0", "job 2 to 0", "job 3 to 0"]);
+    lane.opened(SessionId(1), 1);
+    assert_eq!(actions(&mut lane, now), ["job 4 to 1"], "without PIPELINING one at a time");
+    lane.ended(SessionId(0), &job(1), now);
+    assert_eq!(actions(&mut lane, now), ["job 5 to 0"]);
+    lane.retiring(SessionId(0), &job(2), now);
+    assert!(lane.has_busy_sessions(), "two more are under way there");
+}
+
+#[test]
+fn a_session_that_is_to_be_retired_is_given_no_job_ahead() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    lane.push(job(1));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0), 3);
+    lane.reconfigure(upstream(1), 1, &[]);
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
+    lane.reconfigure(upstream(2), 1, &[]);
+    lane.push(job(2));
+    assert!(actions(&mut lane, now).is_empty(), "made for another configuration");
+    lane.ended(SessionId(0), &job(1), now);
+    assert_eq!(actions(&mut lane, now), ["retire 0"]);
 }
 
 #[test]
@@ -77,7 +107,7 @@ fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_interva
     let later = lane.wake_at().unwrap();
     assert_eq!(later - start, 2 * FIRST_WAIT);
     assert_eq!(actions(&mut lane, later), ["open 0"]);
-    assert!(lane.opened(SessionId(0)), "it is back");
+    assert!(lane.opened(SessionId(0), 1), "it is back");
     assert_eq!(actions(&mut lane, later), ["job 1 to 0", "open 1"]);
 }
 
@@ -89,10 +119,10 @@ fn a_used_up_rate_makes_jobs_wait_for_its_window() {
     let now = Instant::now() + Duration::from_secs(2);
     (1..=5).for_each(|number| lane.push(job(number)));
     actions(&mut lane, now);
-    lane.opened(SessionId(0));
+    lane.opened(SessionId(0), 1);
     for number in 1..=3 {
         assert_eq!(actions(&mut lane, now), [format!("job {number} to 0")]);
-        lane.idle(SessionId(0), now);
+        lane.ended(SessionId(0), &job(0), now);
     }
     assert!(actions(&mut lane, now).is_empty() && lane.obstacle().is_some());
     let later = lane.wake_at().unwrap();
@@ -112,8 +142,8 @@ fn a_parked_upstream_gets_nothing_until_its_time_and_then_everything() {
     let (mut lane, now) = (lane(&[]), Instant::now());
     (1..=3).for_each(|number| lane.push(job(number)));
     actions(&mut lane, now);
-    lane.opened(SessionId(0));
-    lane.opened(SessionId(1));
+    lane.opened(SessionId(0), 1);
+    lane.opened(SessionId(1), 1);
     assert!(!lane.hold(&hold(HoldKind::Parked(Duration::from_secs(5))), now));
     assert!(actions(&mut lane, now + Duration::from_secs(4)).is_empty());
     let later = lane.wake_at().unwrap();
@@ -126,18 +156,18 @@ fn an_unwell_upstream_is_tried_by_one_message_at_a_time_until_one_is_delivered()
     let (mut lane, now) = (lane(&[]), Instant::now());
     (1..=4).for_each(|number| lane.push(job(number)));
     actions(&mut lane, now);
-    lane.opened(SessionId(0));
-    lane.opened(SessionId(1));
+    lane.opened(SessionId(0), 1);
+    lane.opened(SessionId(1), 1);
     assert!(!lane.hold(&hold(HoldKind::Tripped), now));
     assert!(actions(&mut lane, now).is_empty());
     let first = now + FIRST_WAIT;
     assert_eq!(actions(&mut lane, first), ["job 1 to 1"], "one tries");
-    lane.idle(SessionId(1), now);
+    lane.ended(SessionId(1), &job(0), now);
     assert!(lane.hold(&hold(HoldKind::Tripped), first), "the same again is no news");
     assert!(actions(&mut lane, first + FIRST_WAIT).is_empty(), "the wait has doubled");
     let second = first + 2 * FIRST_WAIT;
     assert_eq!(actions(&mut lane, second), ["job 2 to 1"]);
-    lane.idle(SessionId(1), now);
+    lane.ended(SessionId(1), &job(0), now);
     assert!(lane.delivered(), "it is well again");
     assert_eq!(actions(&mut lane, second), ["job 3 to 1", "job 4 to 0"]);
 }
@@ -147,10 +177,10 @@ fn sessions_of_an_older_configuration_are_retired_when_they_are_idle() {
     let (mut lane, now) = (lane(&[]), Instant::now());
     (1..=2).for_each(|number| lane.push(job(number)));
     actions(&mut lane, now);
-    lane.opened(SessionId(0));
-    lane.opened(SessionId(1));
+    lane.opened(SessionId(0), 1);
+    lane.opened(SessionId(1), 1);
     assert_eq!(actions(&mut lane, now).len(), 2);
-    lane.idle(SessionId(0), now);
+    lane.ended(SessionId(0), &job(0), now);
     lane.reconfigure(upstream(2), 2, &[]);
     lane.push(job(3));
     assert_eq!(actions(&mut lane, now), ["retire 0"], "no third session while the first still counts");
@@ -163,11 +193,11 @@ fn a_smaller_share_retires_the_surplus() {
     let (mut lane, now) = (lane(&[]), Instant::now());
     (1..=2).for_each(|number| lane.push(job(number)));
     actions(&mut lane, now);
-    lane.opened(SessionId(0));
-    lane.opened(SessionId(1));
+    lane.opened(SessionId(0), 1);
+    lane.opened(SessionId(1), 1);
     actions(&mut lane, now);
-    lane.idle(SessionId(0), now);
-    lane.idle(SessionId(1), now);
+    lane.ended(SessionId(0), &job(0), now);
+    lane.ended(SessionId(1), &job(0), now);
     lane.reconfigure(upstream(1), 1, &[]);
     assert_eq!(actions(&mut lane, now), ["retire 0"]);
 }
