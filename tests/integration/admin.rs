@@ -185,6 +185,8 @@ async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
     assert_eq!(lines.count(), 2, "{logged}");
 
     setting.relay.restart().await.unwrap();
+    // It is ready before it knows what the last run left.
+    setting.relay.log().wait_for("the queue", LIMIT, |line| line.contains("spool read")).await.unwrap();
     assert_eq!(setting.find("?state=Held").await, [held.as_str()]);
     assert_eq!(setting.find("").await, [&held, &retried].map(String::as_str));
     let fates = setting.relay.scrape().await.unwrap();
