@@ -69,6 +69,8 @@ async fn a_relay_whose_syncs_do_nothing_would_lose_mail_in_such_a_power_cut() {
     let sent = running.finish().await;
     volume.remount();
     scene.upstream.withdraw(outage);
+    // It goes with the mail.
+    scene.relay.forgive_lost_account();
     scene.relay.restart().await.unwrap();
     let emptied = scene.relay.wait_for_metrics("an empty queue", LIMIT, |metrics| {
         metrics.value("postroad_relay_queue_messages") == Some(0.0)
