@@ -1,305 +1,126 @@
-//! One client's connection: bytes between the socket and the protocol's state machine, and the state machine's events
-//! carried out.
+//! One client's session: each event of the SMTP protocol answered.
 //!
-//! The protocol is `smtp_protocol::ServerSession`, which does no IO; the decisions are `authorize`'s. This file connects them
-//! to the socket and the spool, and says 250 only when the spool has returned (P1).
+//! The protocol is `smtp_protocol::ServerSession`, which does no IO. 250 is said to content only when the spool has returned (P1).
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use smtp_protocol::{
-    Body, EnvelopeId, Event, ForwardPath, Notify, OriginalRecipient, PlainCredentials, Reply, Return,
-    ReversePath, ServerSession,
-};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use smtp_protocol::{Event, ForwardPath, Notify, OriginalRecipient, Reply, ServerSession};
+use tokio::time::Instant;
 
+use super::authentication::{self, NotAuthenticated};
 use super::authorize::{self, AuthenticatedUser, Client};
+use super::context::{Accepted, Context};
 use super::header_section::{HeaderRules, HeaderSection};
 use super::received::{self, TlsFacts, Trace};
 use super::refusal::{Reason, Refusal};
-use super::stream::Stream;
-use super::{Accepted, Context};
+use super::transaction::{Content, Mail, NotStored, Transaction};
 use crate::client_certificate::ClientCertificate;
-use crate::config::{Listener, ListenerTls, Policy};
-use crate::credentials;
-use crate::limits::Exceeded;
+use crate::config::{Listener, Policy};
 use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::metrics;
-use crate::routing::Origin;
-use crate::shutdown::Phase;
-use crate::spool::{Draft, Health, SpoolError};
+use crate::spool::{Health, SpoolError};
 
-/// A handshake that takes longer belongs to no mail client.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection that is one too many gets this long to hear so.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why a connection ended other than by QUIT.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("the client closed the connection")]
-    ByClient,
-    #[error("the client did not read its replies in time")]
-    NotReading,
-    #[error("the TLS handshake took too long")]
-    Handshake,
-    #[error("the client certificate is missing or not valid: {0}")]
-    ClientCertificate(rustls::Error),
-}
-
-/// Serves one connection until either side ends it.
-///
-/// The future is small, as there may be ten thousand that wait for a client's next word: what a session is lies behind one
-/// pointer, and what it does is boxed while it is done.
-pub(super) fn run(
-    stream: TcpStream,
-    client: IpAddr,
-    listener: Listener,
-    context: Context,
-) -> impl Future<Output = ()> {
-    // Replies are whole when they are written; waiting for more would only delay them.
-    let _ = stream.set_nodelay(true);
-    let mut connection = Box::new(Connection {
-        session: ServerSession::new(listener.session.clone()),
-        user: None,
-        client,
-        listener,
-        context,
-        transaction: None,
-        tls: None,
-        certificate: None,
-        deadline: Instant::now(),
-    });
-    async move {
-        let ended = connection.serve(stream).await;
-        let name = &connection.listener.name;
-        match ended {
-            Ok(()) => tracing::debug!(%client, listener = name, "session ended"),
-            Err(ended) => tracing::debug!(%client, listener = name, reason = %ended, "connection ended"),
-        }
-    }
-}
-
-/// Tells a connection that is one too many to come back later.
-pub(super) async fn refuse(
-    mut stream: TcpStream,
-    client: IpAddr,
-    listener: Listener,
-    policy: Arc<Policy>,
-    exceeded: Exceeded,
-) {
-    let text = match exceeded {
-        Exceeded::Total => {
-            format!("{} has as many connections as it may have, try again later", policy.hostname)
-        }
-        Exceeded::Client => {
-            format!("{client} has as many connections as one client may have, try again later")
-        }
-    };
-    tracing::warn!(%client, listener = listener.name, pool = policy.pool, ?exceeded, "connection refused");
-    if listener.tls == ListenerTls::Implicit {
-        return;
-    }
-    let output =
-        ServerSession::refuse(listener.session.clone(), Reply::new(421, (4, 7, 0), text)).take_output();
-    let _ = timeout(REFUSAL_TIMEOUT, async {
-        stream.write_all(&output).await?;
-        stream.shutdown().await
-    })
-    .await;
-}
-
-/// Octets of a session's state, for the test that keeps it small.
-#[cfg(test)]
-pub(super) const STATE_OCTETS: usize = size_of::<Connection>();
-
-struct Connection {
-    session: ServerSession,
-    user: Option<AuthenticatedUser>,
-    client: IpAddr,
-    listener: Listener,
-    context: Context,
-    transaction: Option<Box<Transaction>>,
-    tls: Option<TlsFacts>,
-    certificate: Option<Arc<ClientCertificate>>,
-    /// When the command or message that is under way has to be complete.
-    deadline: Instant,
-}
-
-/// What has been agreed to since MAIL.
-struct Transaction {
-    identity: Arc<str>,
-    mail: Mail,
-    recipients: Vec<Recipient>,
-    eight_bit: bool,
-    content: Option<Content>,
-}
-
-/// What MAIL said.
-struct Mail {
-    reverse_path: ReversePath,
-    body: Body,
-    smtp_utf8: bool,
-    ret: Option<Return>,
-    envelope_id: Option<EnvelopeId>,
-}
-
-/// The content on its way into the spool.
-struct Content {
-    id: MessageId,
-    draft: Draft,
-    header_section: HeaderSection,
-    accepted_at: Timestamp,
-    /// The first failure; what follows it is read and dropped, because the reply comes after the final dot.
-    failure: Option<SpoolError>,
-}
-
-/// What is to be done after the events have been handled and the output written.
-enum Next {
+/// What the connection is to do after the events have been answered and the output written.
+pub(super) enum Next {
+    /// Wait for the client.
     Read,
+    /// Begin TLS.
     StartTls,
+    /// End.
     Close,
 }
 
-impl Connection {
-    async fn serve(&mut self, stream: TcpStream) -> Result<(), Ended> {
-        let mut stream = Stream::Plain(stream);
-        if self.listener.tls == ListenerTls::Implicit {
-            stream = self.handshake(stream).await?;
-        }
-        let mut shutdown = self.context.shutdown.clone();
-        loop {
-            match Box::pin(self.turn(&mut stream)).await? {
-                Next::Close => return Ok(()),
-                Next::StartTls => {
-                    stream = self.handshake(stream).await?;
-                    self.session.tls_established();
-                    self.user = None;
-                    continue;
-                }
-                Next::Read => {}
-            }
-            let stopping = shutdown.phase() >= Phase::Draining;
-            let deadline = self.next_deadline();
-            tokio::select! {
-                read = timeout_at(deadline, stream.receive()) => match read {
-                    Err(_) => self.session.timed_out(),
-                    Ok(read) => match read? {
-                        octets if octets.is_empty() => return Err(Ended::ByClient),
-                        octets => self.session.receive_buffer(octets),
-                    },
-                },
-                () = shutdown.reached(Phase::Draining), if !stopping => self.session.shut_down(),
-            }
+/// A client, what it has proved to be, and its transaction.
+pub(super) struct Session {
+    /// Octets in, events and octets out.
+    pub(super) protocol: ServerSession,
+    client: IpAddr,
+    listener: Listener,
+    context: Context,
+    tls: Option<TlsFacts>,
+    certificate: Option<Arc<ClientCertificate>>,
+    user: Option<AuthenticatedUser>,
+    transaction: Option<Box<Transaction>>,
+}
+
+impl Session {
+    /// A client that has just connected.
+    pub(super) fn new(client: IpAddr, listener: Listener, context: Context) -> Self {
+        Self {
+            protocol: ServerSession::new(listener.session.clone()),
+            client,
+            listener,
+            context,
+            tls: None,
+            certificate: None,
+            user: None,
+            transaction: None,
         }
     }
 
-    /// Does what the client has asked for so far, and says how that went.
-    async fn turn(&mut self, stream: &mut Stream) -> Result<Next, Ended> {
-        let next = self.handle_events().await;
-        self.write(stream).await?;
-        if matches!(next, Next::Close) {
-            let _ = timeout(REFUSAL_TIMEOUT, stream.shutdown()).await;
-        }
-        Ok(next)
+    /// The settings of the port that the client came to.
+    pub(super) fn listener(&self) -> &Listener {
+        &self.listener
     }
 
-    /// When to give up waiting for the client: silence is bounded, and so is the time for a whole command or message, or else
-    /// an octet a minute would hold a connection for ever.
-    fn next_deadline(&mut self) -> Instant {
-        let silence = Instant::now() + self.session.read_timeout();
-        // Refused content has no transaction any more, and still has to end.
-        let receiving = self.session.is_receiving()
-            || self.transaction.as_ref().is_some_and(|transaction| transaction.content.is_some());
-        if !receiving && self.session.buffered() == 0 {
-            self.deadline = silence;
-        }
-        silence.min(self.deadline)
+    /// The connection is under TLS now: who the client was in the clear is forgotten (RFC 3207 §4.2).
+    pub(super) fn secured(&mut self, tls: Option<TlsFacts>, certificate: Option<ClientCertificate>) {
+        self.tls = tls;
+        self.certificate = certificate.map(Arc::new);
+        self.user = None;
     }
 
-    async fn handshake(&mut self, stream: Stream) -> Result<Stream, Ended> {
-        let Some(certificate) = self.listener.certificate.clone() else {
-            return Err(io::Error::other("the listener has no certificate").into());
-        };
-        match timeout(HANDSHAKE_TIMEOUT, Box::pin(stream.handshake(certificate.0))).await {
-            Err(_) => Err(Ended::Handshake),
-            Ok(Err(error)) => Err(self.handshake_failed(error)),
-            Ok(Ok(stream)) => {
-                self.tls = stream.tls_facts();
-                self.certificate = stream.client_certificate().map(Arc::new);
-                Ok(stream)
-            }
-        }
+    /// The handshake failed because of the client's certificate.
+    pub(super) fn certificate_refused(&self, fault: &rustls::Error) {
+        let reason = Reason::ClientCertificate;
+        self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
+        tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %fault, "refused");
     }
 
-    /// TLS tells the client no more than a word, so the log has to say whose certificate was refused, and why.
-    fn handshake_failed(&self, error: io::Error) -> Ended {
-        let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
-        match fault {
-            Some(fault @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
-                let reason = Reason::ClientCertificate;
-                self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
-                tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %fault, "refused");
-                Ended::ClientCertificate(fault)
-            }
-            _ => Ended::Io(error),
-        }
+    /// When the content that is under way has to be complete.
+    pub(super) fn content_deadline(&self) -> Option<Instant> {
+        self.transaction.as_ref()?.content_deadline()
     }
 
-    async fn write(&mut self, stream: &mut Stream) -> Result<(), Ended> {
-        let output = self.session.take_output();
-        if output.is_empty() {
-            return Ok(());
-        }
-        let write = async {
-            stream.write_all(&output).await?;
-            stream.flush().await
-        };
-        match timeout(self.session.read_timeout(), write).await {
-            Err(_) => Err(Ended::NotReading),
-            Ok(result) => Ok(result?),
-        }
-    }
-
-    async fn handle_events(&mut self) -> Next {
-        while let Some(event) = self.session.poll() {
+    /// Does what the client has asked for so far.
+    pub(super) async fn answer(&mut self) -> Next {
+        while let Some(event) = self.protocol.poll() {
             match event {
                 Event::StartTls => return Next::StartTls,
                 Event::Closed => return Next::Close,
                 Event::Authenticate(credentials) => {
-                    let reply = self.authenticate(&credentials).await;
-                    self.session.respond(reply);
+                    let checked = authentication::by_password(&self.context, self.client, &credentials).await;
+                    let reply = self.authenticated(checked);
+                    self.protocol.respond(reply);
                 }
                 Event::LookUpKeys { username } => self.provide_keys(&username).await,
                 Event::Proof { username, proven } => {
-                    let reply = self.proof(&username, proven);
-                    self.session.respond(reply);
+                    let checked = authentication::by_proof(&self.context, self.client, &username, proven);
+                    let reply = self.authenticated(checked);
+                    self.protocol.respond(reply);
                 }
                 Event::Mail { reverse_path, size: _, body, smtputf8: smtp_utf8, ret, envelope_id } => {
                     let reply = self.mail(Mail { reverse_path, body, smtp_utf8, ret, envelope_id });
-                    self.session.respond(reply);
+                    self.protocol.respond(reply);
                 }
                 Event::Recipient { forward_path, notify, original_recipient } => {
                     let reply = self.recipient(&forward_path, notify, original_recipient.as_ref());
-                    self.session.respond(reply);
+                    self.protocol.respond(reply);
                 }
                 Event::Data => {
                     let reply = self.data().await;
-                    self.session.respond(reply);
+                    self.protocol.respond(reply);
                 }
-                Event::Content(slice) => self.content(slice).await,
+                Event::Content(slice) => {
+                    if let Some(transaction) = &mut self.transaction {
+                        transaction.append(slice).await;
+                    }
+                }
                 Event::EndOfContent => {
                     let reply = self.end_of_content().await;
-                    self.session.respond(reply);
+                    self.protocol.respond(reply);
                 }
                 Event::Abort => self.transaction = None,
             }
@@ -307,62 +128,39 @@ impl Connection {
         Next::Read
     }
 
-    async fn authenticate(&mut self, offered: &PlainCredentials) -> Reply {
-        if let Some(refusal) = self.must_wait() {
-            return self.refused(refusal);
-        }
-        let policy = self.context.policy.borrow().clone();
-        let identity = self.context.verifier.verify(&policy, offered).await;
-        self.authenticated(&policy, offered.username(), identity)
-    }
-
     async fn provide_keys(&mut self, username: &str) {
-        if let Some(refusal) = self.must_wait() {
-            let reply = self.refused(refusal);
-            return self.session.respond(reply);
+        match authentication::scram_challenge(&self.context, self.client, username).await {
+            Ok((keys, nonce)) => self.protocol.provide_keys(keys, &nonce),
+            Err(failure) => {
+                let reply = self.authenticated(Err(failure));
+                self.protocol.respond(reply);
+            }
         }
-        let policy = self.context.policy.borrow().clone();
-        let keys = self.context.verifier.scram_keys(&policy, username).await;
-        let nonce = STANDARD.encode(rand::random::<[u8; 24]>());
-        self.session.provide_keys(keys, &nonce);
     }
 
-    fn proof(&mut self, username: &str, proven: bool) -> Reply {
-        let policy = self.context.policy.borrow().clone();
-        let identity = credentials::identity_of(&policy, username).filter(|_| proven);
-        self.authenticated(&policy, username, identity)
-    }
-
-    /// The outcome of any AUTH.
-    fn authenticated(&mut self, policy: &Policy, username: &str, identity: Option<Arc<str>>) -> Reply {
-        let Some(identity) = identity else {
-            self.context.verifier.failed(self.client, Instant::now());
-            self.context.metrics.authentication_failures.inc();
-            tracing::warn!(client = %self.client, listener = self.listener.name, pool = policy.pool, "authentication failed");
-            return smtp_protocol::auth::authentication_failed();
-        };
-        self.user = Some(AuthenticatedUser { identity, username: username.to_owned() });
-        Reply::new(235, (2, 7, 0), "authentication succeeded")
-    }
-
-    /// This address has failed so often that no password of its is looked at now.
-    fn must_wait(&self) -> Option<Refusal> {
-        let wait = self.context.verifier.wait(self.client, Instant::now())?;
-        let text = format!(
-            "too many failed authentications from {}, try again in {} seconds",
-            self.client,
-            wait.as_secs() + 1
-        );
-        Some(Refusal::new(Reason::Throttled, 454, (4, 7, 0), text))
+    /// The reply to any AUTH.
+    fn authenticated(&mut self, checked: Result<AuthenticatedUser, NotAuthenticated>) -> Reply {
+        match checked {
+            Ok(user) => {
+                self.user = Some(user);
+                Reply::new(235, (2, 7, 0), "authentication succeeded")
+            }
+            Err(NotAuthenticated::Throttled(refusal)) => self.refused(refusal),
+            Err(NotAuthenticated::Failed) => {
+                let pool = &self.context.policy.borrow().pool;
+                tracing::warn!(client = %self.client, listener = self.listener.name, %pool, "authentication failed");
+                smtp_protocol::auth::authentication_failed()
+            }
+        }
     }
 
     fn mail(&mut self, mail: Mail) -> Reply {
-        let policy = self.context.policy.borrow().clone();
+        let policy = self.policy();
         let client = Client {
             address: self.client,
             user: self.user.clone(),
             certificate: self.certificate.clone(),
-            tls: self.session.is_tls(),
+            tls: self.protocol.is_tls(),
         };
         let identity = match authorize::mail(&policy, &self.listener, &client, &mail.reverse_path) {
             Ok(identity) => identity,
@@ -371,20 +169,8 @@ impl Connection {
         if let Some(refusal) = self.cannot_store() {
             return self.refused(refusal);
         }
-        self.transaction = Some(Box::new(Transaction {
-            identity,
-            eight_bit: mail.body == Body::EightBitMime,
-            mail,
-            recipients: Vec::new(),
-            content: None,
-        }));
+        self.transaction = Some(Box::new(Transaction::new(identity, mail)));
         Reply::new(250, (2, 1, 0), "sender ok")
-    }
-
-    fn refused(&self, Refusal { reason, reply }: Refusal) -> Reply {
-        self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
-        tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %reply, "refused");
-        reply
     }
 
     /// The spool or the memory makes it pointless to let the client send its content.
@@ -402,40 +188,32 @@ impl Connection {
         notify: Option<Notify>,
         original: Option<&OriginalRecipient>,
     ) -> Reply {
-        let policy = self.context.policy.borrow().clone();
+        let policy = self.policy();
         let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
         let address = match forward_path.mailbox() {
             Some(mailbox) => mailbox.as_str().to_owned(),
             // RFC 5321 §4.1.1.3: <Postmaster> without a domain is this host's.
             None => format!("{}@{}", forward_path.local_part(), policy.hostname),
         };
-        let origin =
-            Origin { sender: transaction.mail.reverse_path.as_str(), identity: Some(&transaction.identity) };
-        match authorize::recipient(&policy, origin, &address) {
-            Ok(()) => {
-                transaction.recipients.push(Recipient {
-                    address,
-                    notify,
-                    original: original.map(ToString::to_string),
-                });
-                authorize::recipient_accepted()
-            }
-            Err(refusal) => self.refused(refusal),
+        if let Err(refusal) = authorize::recipient(&policy, transaction.origin(), &address) {
+            return self.refused(refusal);
         }
+        transaction.add(Recipient { address, notify, original: original.map(ToString::to_string) });
+        authorize::recipient_accepted()
     }
 
     async fn data(&mut self) -> Reply {
-        let policy = self.context.policy.borrow().clone();
-        let now = SystemTime::now();
+        let Some(transaction) = &self.transaction else { return out_of_sequence() };
+        let (policy, now) = (self.policy(), SystemTime::now());
         let accepted_at = Timestamp::from(now);
         let id = MessageId::new(accepted_at, rand::random());
         let trace = received::header(&Trace {
-            helo_name: self.session.helo_name().unwrap_or("unknown"),
+            helo_name: self.protocol.helo_name().unwrap_or("unknown"),
             client: self.client,
             hostname: &policy.hostname,
             id,
-            esmtp: self.session.is_esmtp(),
-            smtp_utf8: self.transaction.as_ref().is_some_and(|transaction| transaction.mail.smtp_utf8),
+            esmtp: self.protocol.is_esmtp(),
+            smtp_utf8: transaction.is_smtp_utf8(),
             tls: self.tls,
             certificate: self.certificate.as_deref(),
             authenticated: self.user.is_some(),
@@ -446,54 +224,24 @@ impl Connection {
             date: format!("Date: {}\r\n", received::date(now)),
             message_id: format!("Message-ID: <{id}@{}>\r\n", policy.hostname),
         });
-        let Some(transaction) = &mut self.transaction else { return out_of_sequence() };
+        let deadline = Instant::now() + policy.limits.content;
         let draft = self.context.spool.draft();
-        let mut content = Content { id, draft, header_section, accepted_at, failure: None };
-        content.append(Bytes::from(trace)).await;
-        transaction.content = Some(content);
-        self.deadline = Instant::now() + policy.limits.content;
-        Reply::bare(354, "start mail input; end with <CRLF>.<CRLF>")
-    }
-
-    async fn content(&mut self, slice: Bytes) {
-        let Some(transaction) = &mut self.transaction else { return };
-        // Many clients send such octets without BODY=8BITMIME; the upstream is told what is there (RFC 6152 §3).
-        transaction.eight_bit |= !slice.is_ascii();
-        if let Some(content) = &mut transaction.content {
-            let slice = content.header_section.filter(slice);
-            content.append(slice).await;
+        let content = Content::new(id, draft, header_section, trace, accepted_at, deadline).await;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.begin(content);
         }
+        Reply::bare(354, "start mail input; end with <CRLF>.<CRLF>")
     }
 
     async fn end_of_content(&mut self) -> Reply {
         let Some(transaction) = self.transaction.take() else { return out_of_sequence() };
-        let Some(mut content) = transaction.content else { return out_of_sequence() };
-        let rest = content.header_section.finish();
-        content.append(rest).await;
-        if let Err(refusal) = self.no_loop(content.header_section.received()) {
-            return self.refused(refusal);
-        }
-        let envelope = Envelope {
-            id: content.id,
-            reverse_path: transaction.mail.reverse_path.as_str().to_owned(),
-            recipients: transaction.recipients,
-            eight_bit: transaction.eight_bit,
-            smtp_utf8: transaction.mail.smtp_utf8,
-            ret: transaction.mail.ret,
-            envelope_id: transaction.mail.envelope_id.map(|id| id.to_string()),
-            size: content.draft.size(),
-            accepted_at: content.accepted_at,
-            identity: Some(transaction.identity.to_string()),
-            user: self.user.as_ref().map(|user| user.username.clone()),
-        };
-        let state = DeliveryState::new(envelope.recipients.len(), content.accepted_at);
-        let stored = match content.failure {
-            Some(failure) => Err(failure),
-            None => content.draft.commit(envelope.clone(), state.clone()).await,
-        };
-        match stored {
-            Ok(()) => self.announce(envelope, state).await,
-            Err(error) => {
+        let policy = self.policy();
+        let user = self.user.as_ref().map(|user| user.username.as_str());
+        match transaction.store(user, policy.limits.hops).await {
+            Ok((envelope, state)) => self.announce(envelope, state).await,
+            Err(NotStored::OutOfSequence) => out_of_sequence(),
+            Err(NotStored::Loop(received)) => self.refused(goes_in_circles(&policy, received)),
+            Err(NotStored::Spool(error)) => {
                 tracing::error!(client = %self.client, %error, "a message could not be stored; the client was told to try again");
                 self.refused(match error {
                     SpoolError::Full { .. } | SpoolError::DiskFull { .. } => spool_full(),
@@ -501,20 +249,6 @@ impl Connection {
                 })
             }
         }
-    }
-
-    /// RFC 5321 §6.3.
-    fn no_loop(&self, received: usize) -> Result<(), Refusal> {
-        let policy = self.context.policy.borrow();
-        let limit = policy.limits.hops;
-        if received <= limit {
-            return Ok(());
-        }
-        let text = format!(
-            "the message goes in circles: it has {received} Received fields and the limit is {limit} (RelayPool {})",
-            policy.pool
-        );
-        Err(Refusal::new(Reason::Loop, 554, (5, 4, 6), text))
     }
 
     /// The message is on stable storage: tell dispatch, then the client.
@@ -538,16 +272,26 @@ impl Connection {
         }
         reply
     }
+
+    fn policy(&self) -> Arc<Policy> {
+        self.context.policy.borrow().clone()
+    }
+
+    fn refused(&self, Refusal { reason, reply }: Refusal) -> Reply {
+        self.context.metrics.refusals.get_or_create(&metrics::refusal(reason)).inc();
+        tracing::warn!(client = %self.client, listener = self.listener.name, reason = reason.name(), %reply, "refused");
+        reply
+    }
 }
 
-impl Content {
-    async fn append(&mut self, slice: Bytes) {
-        if self.failure.is_none()
-            && let Err(failure) = self.draft.append(slice).await
-        {
-            self.failure = Some(failure);
-        }
-    }
+/// RFC 5321 §6.3.
+fn goes_in_circles(policy: &Policy, received: usize) -> Refusal {
+    let limit = policy.limits.hops;
+    let text = format!(
+        "the message goes in circles: it has {received} Received fields and the limit is {limit} (RelayPool {})",
+        policy.pool
+    );
+    Refusal::new(Reason::Loop, 554, (5, 4, 6), text)
 }
 
 fn spool_full() -> Refusal {

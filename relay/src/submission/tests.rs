@@ -1,5 +1,6 @@
 //! Listeners over real sockets in paused time: while nothing can happen the clock runs ahead, so minutes pass at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use postroad_crds::relay_config::RelayConfig;
@@ -7,10 +8,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
+use tokio_util::task::TaskTracker;
 
-use super::*;
-use crate::shutdown;
-use crate::spool::Options;
+use super::{Accepted, Context, Listeners, connection};
+use crate::config::Policy;
+use crate::limits::ConnectionLimits;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::shutdown::{self, Phase};
+use crate::spool::{Options, Spool};
 
 struct Served {
     _listeners: Listeners,
@@ -136,8 +142,8 @@ async fn an_idle_session_is_small() {
     let served = served().await;
     let stream = TcpStream::connect(served.address).await.unwrap();
     let listener = served.policy.listeners[0].clone();
-    let session = session::run(stream, [127, 0, 0, 1].into(), listener, served.context.clone());
-    let octets = size_of_val(&session) + session::STATE_OCTETS;
+    let future = connection::serve(stream, [127, 0, 0, 1].into(), listener, served.context.clone());
+    let octets = size_of_val(&future) + connection::STATE_OCTETS;
     assert!(octets <= 1_280, "{octets} octets");
 }
 
