@@ -107,17 +107,20 @@ impl Replay {
         self.index.segments.insert(segment.number, usage);
         let mut scanner = Scanner::new(&segment, length);
         let mut end = super::segment::SEGMENT_HEADER.min(length);
+        // The content that the record just met belongs to.
+        let mut content = None;
         while let Some(found) = scanner.advance()? {
             let (from, to, torn) = match found {
                 Found::Damage { from, to } => {
                     let torn = to == length && torn(&mut scanner, &segment, from, tail)?;
                     if !torn {
-                        self.stretches.push(Stretch { segment: segment.number, from, to });
+                        self.stretch(&segment, from, to, content.take());
                     }
                     (from, to, torn)
                 }
                 Found::Record { header, offset } => {
                     let torn = self.record(&mut scanner, &segment, header, offset, tail)?;
+                    content = (header.kind == Kind::Content).then_some(header.id);
                     (offset, offset + header.record_bytes(), torn)
                 }
             };
@@ -130,6 +133,17 @@ impl Replay {
             usage.written = end;
         }
         Ok(end)
+    }
+
+    /// Bytes that are no record. Those right behind a content were its envelope: the two are written together.
+    fn stretch(&mut self, segment: &Segment, from: u64, to: u64, content: Option<MessageId>) {
+        self.stretches.push(Stretch { segment: segment.number, from, to });
+        let orphan = content.filter(|id| !self.index.contains(*id));
+        let Some((id, chunks)) = orphan.and_then(|id| Some((id, self.contents.remove(&id)?))) else { return };
+        let content = chunks.iter().map(|chunk| chunk.location).collect();
+        let remains = Remains { content, ..Remains::default() };
+        let reason = segment.place("damaged envelope", from);
+        self.damaged.insert(id, Damage { reason, remains, state_only: false });
     }
 
     /// Replays one record; true when it turns out to be the torn end of the last write.

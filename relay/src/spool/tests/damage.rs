@@ -144,29 +144,47 @@ async fn a_flipped_byte_after_a_crash_costs_only_the_messages_it_touches() {
 
 #[tokio::test]
 async fn damage_is_reported_once_and_kept_for_people() {
+    // Without its header the record is but a stretch; what stands in front of it is kept all the same.
+    for (place, entries, envelope_kept) in [(60, 1, true), (10, 2, false)] {
+        let directory = directory();
+        let (spool, _) = open(directory.path(), Options::default());
+        store(&spool, 1, 5_000).await.unwrap();
+        store(&spool, 2, 5_000).await.unwrap();
+        let envelope_at = spool.handle.shared.index().parts(MessageId(1)).unwrap().accepted;
+        spool.close().await;
+        flip(directory.path(), 1, envelope_at.offset() + place);
+
+        let (spool, recovery) = open(directory.path(), Options::default());
+        assert_eq!((recovery.messages.len(), recovery.quarantined.len()), (1, entries));
+        let Quarantined { subject: Subject::Message(MessageId(1)), reason } = &recovery.quarantined[0] else {
+            panic!("{:?}", recovery.quarantined)
+        };
+        assert!(reason.starts_with("damaged envelope at byte"), "{reason}");
+        assert_balanced(&spool);
+        assert_eq!(spool.usage().quarantined, entries as u64);
+        let kept = directory.path().join("quarantine").join(MessageId(1).to_string());
+        assert!(fs::read(kept.join("content")).unwrap() == content(1, 5_000));
+        assert_eq!(fs::read(kept.join("accepted.json")).unwrap().len() > 100, envelope_kept);
+        assert!(fs::read_to_string(kept.join("reason")).unwrap().contains(reason));
+        spool.close().await;
+        let (spool, recovery) = open(directory.path(), Options::default());
+        assert_eq!((recovery.quarantined.len(), spool.usage().quarantined), (0, entries as u64));
+        assert_stored(&spool, 2, 5_000, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn content_in_front_of_a_damaged_envelope_is_kept_only_of_a_message_that_has_not_ended() {
     let directory = directory();
     let (spool, _) = open(directory.path(), Options::default());
     store(&spool, 1, 5_000).await.unwrap();
-    store(&spool, 2, 5_000).await.unwrap();
     let envelope_at = spool.handle.shared.index().parts(MessageId(1)).unwrap().accepted;
+    spool.remove(MessageId(1), Fate::Delivered).await.unwrap();
     spool.close().await;
-    flip(directory.path(), 1, envelope_at.offset() + 60);
-
+    flip(directory.path(), 1, envelope_at.offset() + 10);
     let (spool, recovery) = open(directory.path(), Options::default());
-    assert_eq!(recovery.messages.len(), 1);
-    let [Quarantined { subject: Subject::Message(MessageId(1)), reason }] = &recovery.quarantined[..] else {
-        panic!("{:?}", recovery.quarantined)
-    };
-    assert!(reason.starts_with("damaged envelope at byte"), "{reason}");
-    assert_eq!(spool.usage().quarantined, 1);
-    let kept = directory.path().join("quarantine").join(MessageId(1).to_string());
-    assert!(fs::read(kept.join("content")).unwrap() == content(1, 5_000));
-    assert!(fs::read(kept.join("accepted.json")).unwrap().len() > 100);
-    assert!(fs::read_to_string(kept.join("reason")).unwrap().contains(reason));
-    spool.close().await;
-    let (spool, recovery) = open(directory.path(), Options::default());
-    assert_eq!((recovery.quarantined.len(), spool.usage().quarantined), (0, 1));
-    assert_stored(&spool, 2, 5_000, 0).await;
+    assert!(matches!(recovery.quarantined[..], [Quarantined { subject: Subject::Stretch { .. }, .. }]));
+    assert_balanced(&spool);
 }
 
 #[tokio::test]
