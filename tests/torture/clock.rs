@@ -60,7 +60,7 @@ async fn clocks_that_jump_lose_nothing_and_strand_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::new(folder.path());
     let options = RelayOptions { environment: clock.environment(), ..RelayOptions::default() };
-    let mut scene = Scene::with(options, 1_000_000_000).await;
+    let mut scene = Scene::with(1_000_000_000, options, |_| {}).await;
     let running = scene.load.clone().start();
     let outage = scene.upstream.inject(Fault::reply(Stage::Mail, "451 4.3.2 later"));
     for offset in MINUTES {

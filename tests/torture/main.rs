@@ -46,13 +46,16 @@ struct Scene {
 impl Scene {
     /// The spool is in `data`, or in a temporary folder, and may hold `octets`.
     async fn new(data: Option<&Path>, octets: u64) -> Self {
-        Self::with(RelayOptions { data: data.map(Into::into), ..RelayOptions::default() }, octets).await
+        let options = RelayOptions { data: data.map(Into::into), ..RelayOptions::default() };
+        Self::with(octets, options, |_| {}).await
     }
 
-    /// The relay is run with `options`.
-    async fn with(options: RelayOptions, octets: u64) -> Self {
+    /// The relay is run with `options` and its configuration as `adapt` leaves it.
+    async fn with(octets: u64, options: RelayOptions, adapt: impl FnOnce(&mut RelayConfig)) -> Self {
         let (upstream, port) = (SmtpServer::plain().await.unwrap(), free_port().unwrap());
-        let relay = RelayProcess::start(&config(port, &upstream, octets), options).await.unwrap();
+        let mut config = config(port, &upstream, octets);
+        adapt(&mut config);
+        let relay = RelayProcess::start(&config, options).await.unwrap();
         let mut load = Load::to_address(([127, 0, 0, 1], port).into());
         // Ends by being stopped.
         load.messages_per_client = 10_000;

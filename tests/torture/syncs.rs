@@ -1,9 +1,9 @@
 //! The sync is really there: seen by `strace` to come before the 250, and counted against what it is shared by.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::Instant;
 
-use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Fault, Stage};
 use serde::Serialize;
 
@@ -13,64 +13,104 @@ use crate::{LIMIT, Scene, strace};
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "traces the relay: make torture"]
 async fn no_250_to_content_leaves_before_its_sync_has_returned() {
-    const MESSAGES: usize = 50;
-    let scene = Scene::new(None, 1_000_000_000).await;
-    let _outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("trace");
-    let calls = "trace=pwrite64,fdatasync,sendto,write,writev";
-    let strace = strace::attach(&scene.relay, &["-e", calls, "-o", output.to_str().unwrap()]).await;
-    let mut client = SmtpClient::open(scene.load.address, &Security::None, "client.example").await.unwrap();
-    client.set_patience(LIMIT);
-    for number in 0..MESSAGES {
-        let content = scene.load.content(&format!("trace-{number}"));
-        let reply = client.message("a@example.com", &["b@example.net"], &content).await.unwrap();
-        assert_eq!(reply.code, 250);
+    for clients in [1, 10, 50, 200] {
+        let mut scene = Scene::new(None, 1_000_000_000).await;
+        let _outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("trace");
+        let calls = "trace=pwrite64,fdatasync,fsync,sendto,write,writev";
+        // Long enough for the largest batch, as every envelope in it is to be seen.
+        let options = ["-y", "-s", "16000000", "-e", calls, "-o", output.to_str().unwrap()];
+        let strace = strace::attach(&scene.relay, &options).await;
+        (scene.load.clients, scene.load.octets) = (clients, 1 << 10);
+        scene.load.messages_per_client = (200 / clients).max(2);
+        let sent = scene.load.clone().start().finish().await;
+        scene.relay.sigkill().await.unwrap();
+        strace.wait(LIMIT).await.unwrap();
+        let trace = fs::read(output).unwrap();
+        let trace = String::from_utf8_lossy(&trace);
+        let seen =
+            check(&trace).unwrap_or_else(|line| panic!("no sync since the envelope was written: {line}"));
+        assert_eq!(seen.replies, sent.acknowledged.len(), "replies seen in the trace");
+        record(&Traced { scenario: "sync before 250", clients, replies: seen.replies, syncs: seen.syncs });
     }
-    scene.relay.sigkill().await.unwrap();
-    strace.wait(LIMIT).await.unwrap();
-    let trace = fs::read_to_string(output).unwrap();
-    let replies =
-        check(&trace).unwrap_or_else(|line| panic!("no sync since the content was written: {line}"));
-    assert_eq!(replies, MESSAGES, "replies seen in the trace");
 }
 
-/// Goes through the system calls of one client's session, in their order: each reply that says "queued" must follow a write to
-/// the log and a sync that began after it and has returned 0. Returns how many there are, or the line of the first that does not.
-fn check(trace: &str) -> Result<usize, &str> {
-    let (mut written, mut syncing, mut synced) = (false, false, false);
-    let mut replies = 0;
+#[derive(Serialize)]
+struct Traced {
+    scenario: &'static str,
+    clients: usize,
+    replies: usize,
+    syncs: usize,
+}
+
+/// What a trace shows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    /// Replies that say "queued".
+    replies: usize,
+    /// Syncs of segments that returned 0.
+    syncs: usize,
+}
+
+/// Goes through the system calls of a relay: each reply that says "queued" must follow a write of that message's envelope to a
+/// segment, and a sync of that segment that began after the write and has returned 0. Returns the line of the first that does not.
+fn check(trace: &str) -> Result<Seen, &str> {
+    let mut seen = Seen::default();
+    // Envelopes written to each segment and not synced, those that each thread's sync is to bring, and those on stable storage.
+    let mut written: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut syncing: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut durable: HashSet<&str> = HashSet::new();
     for line in trace.lines() {
-        if line.contains("pwrite64(") {
-            (written, syncing, synced) = (true, false, false);
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if call.starts_with("pwrite64(") {
+            written.entry(path(call)).or_default().extend(ids(call, r#"\"id\":\""#));
+        } else if call.starts_with("fdatasync(") || call.starts_with("fsync(") {
+            syncing.insert(thread, written.remove(path(call)).unwrap_or_default());
         }
-        if line.contains("fdatasync(") {
-            syncing = written;
+        if call.contains("sync") && call.split(" <").next().is_some_and(|call| call.ends_with("= 0")) {
+            let ids = syncing.remove(thread).unwrap_or_default();
+            seen.syncs += usize::from(!ids.is_empty());
+            durable.extend(ids);
         }
-        if line.contains("fdatasync") && line.ends_with("= 0") {
-            synced |= syncing;
-        }
-        if line.contains("\"250 2.6.0 queued") {
-            if !synced {
+        for id in ids(call, "250 2.6.0 queued as ") {
+            if !durable.contains(id) {
                 return Err(line);
             }
-            (written, syncing, synced) = (false, false, false);
-            replies += 1;
+            seen.replies += 1;
         }
     }
-    Ok(replies)
+    Ok(seen)
+}
+
+/// The file a call is about.
+fn path(call: &str) -> &str {
+    call.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path)
+}
+
+/// The message ids that follow `before`.
+fn ids<'a>(call: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    call.split(before).skip(1).filter_map(|rest| rest.get(..26))
 }
 
 #[test]
 fn a_reply_before_its_sync_has_returned_is_found() {
-    let write = "7 pwrite64(9, \"\", 100, 64) = 100\n";
-    let reply = "8 sendto(5, \"250 2.6.0 queued as 1\\r\\n\", 23, 0, NULL, 0) = 23\n";
-    let (begun, returned) = ("7 fdatasync(9 <unfinished ...>\n", "7 <... fdatasync resumed>) = 0\n");
-    assert_eq!(check(&[write, begun, returned, reply].concat()), Ok(1));
-    assert!(check(&[write, begun, reply, returned].concat()).is_err());
-    assert!(check(&[begun, write, returned, reply].concat()).is_err());
-    assert!(check(&[write, begun, returned, reply, reply].concat()).is_err());
-    assert!(check(&[write, "7 fdatasync(9) = -1 EIO (Input/output error)\n", reply].concat()).is_err());
+    let (one, two) = ("01M8AAE2N5XC01T8F5S2NHVR4D", "01M8AAE2P80RE3X504F7SE4RRV");
+    let write = |id| format!("7 pwrite64(9</s/1.log>, \"..{{\\\"id\\\":\\\"{id}\\\",\"..., 100, 64) = 100\n");
+    let reply = |id| format!("8 sendto(5<x>, \"250 2.6.0 queued as {id}\\r\\n\", 23, 0, NULL, 0) = 23\n");
+    let (begun, returned) =
+        ("7 fdatasync(9</s/1.log> <unfinished ...>\n", "7 <... fdatasync resumed>) = 0\n");
+    let check = |lines: &[&str]| check(&lines.concat()).map_err(str::to_owned);
+    let seen = |replies| Ok(Seen { replies, syncs: 1 });
+    assert_eq!(check(&[&write(one), &write(two), begun, returned, &reply(two), &reply(one)]), seen(2));
+    assert!(check(&[&write(one), begun, &reply(one), returned]).is_err());
+    assert!(check(&[begun, &write(one), returned, &reply(one)]).is_err());
+    assert!(check(&[&write(one), begun, &write(two), returned, &reply(two)]).is_err());
+    let other = "7 fdatasync(9</s/spare>) = 0\n";
+    assert!(check(&[&write(one), other, &reply(one)]).is_err());
+    let failed = "7 fdatasync(9</s/1.log>) = -1 EIO (Input/output error)\n";
+    assert!(check(&[&write(one), failed, &reply(one)]).is_err());
 }
 
 #[derive(Debug, Serialize)]
