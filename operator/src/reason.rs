@@ -44,6 +44,10 @@ pub enum Reason {
     ApiUnavailable,
     /// Not all relays accept mail yet.
     RelaysNotReady,
+    /// Relays hand over what they hold before they go.
+    RelaysLeaving,
+    /// No relay is leaving.
+    NoRelayLeaves,
 }
 
 impl Reason {
@@ -69,6 +73,8 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::ApiUnavailable => "ApiUnavailable",
             Self::RelaysNotReady => "RelaysNotReady",
+            Self::RelaysLeaving => "RelaysLeaving",
+            Self::NoRelayLeaves => "NoRelayLeaves",
         }
     }
 }

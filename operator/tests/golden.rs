@@ -15,7 +15,9 @@ use postroad_crds::v1alpha1::RelayPool;
 use postroad_operator::local::manifests::{Manifest, parse};
 use postroad_operator::local::schema::Schemas;
 use postroad_operator::relay_pool::admin_token::AdminToken;
-use postroad_operator::relay_pool::build::{RelayImage, build};
+use postroad_operator::relay_pool::build::{Kept, RelayImage, build};
+use postroad_operator::relay_pool::credentials::of_pool;
+use postroad_operator::relay_pool::membership::Membership;
 use postroad_operator::relay_pool::owner;
 use postroad_operator::relay_pool::resources::Resources;
 use postroad_operator::relay_pool::validate::{References, validate};
@@ -68,7 +70,8 @@ fn manifests(pool: &RelayPool, references: &References) -> String {
         name: "example.com/postroad-relay:1".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
     };
-    let built = build(&valid, &owner, &image, "cluster.local", &AdminToken::random()).unwrap();
+    let built =
+        build(&valid, &owner, &image, "cluster.local", &kept(), &Membership::of(valid.replicas)).unwrap();
     let Resources {
         service_account,
         config_secret,
@@ -89,6 +92,10 @@ fn manifests(pool: &RelayPool, references: &References) -> String {
     .join("---\n")
 }
 
+fn kept() -> Kept {
+    Kept { token: AdminToken::random(), credentials: of_pool("main", None).unwrap() }
+}
+
 fn document(object: &impl Serialize) -> String {
     serde_yaml::to_string(object).unwrap()
 }
@@ -104,6 +111,11 @@ fn readable(mut secret: Secret) -> Secret {
     }
     for request in config.listeners.iter_mut().filter_map(|listener| listener.client_certificate.as_mut()) {
         request.ca_bundle_pem = CERTIFICATE.to_owned();
+    }
+    if let Some(hand_over) = &mut config.hand_over {
+        hand_over.authority_pem = CERTIFICATE.to_owned();
+        hand_over.certificate.certificate_chain_pem = CERTIFICATE.to_owned();
+        hand_over.certificate.private_key_pem = Sensitive(KEY.to_owned());
     }
     for upstream in &mut config.upstreams {
         if let postroad_crds::relay_config::Destination::Smarthost(smarthost) = &mut upstream.destination {

@@ -101,6 +101,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
             policy: policies.clone(),
             accepted: announce.clone(),
             shutdown: shutdown.clone(),
+            sessions: sessions.clone(),
             metrics: metrics.clone(),
         };
         tokio::spawn(receiver.serve(socket));

@@ -91,6 +91,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
+# Removes the volume of a relay that was scaled away, after the relay has said that it holds nothing; notes on the claim that it
+# said so before the pod goes.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, patch, delete]
 # Tells people about turns in a pool's or an upstream's state; patch raises the count of an Event that repeats.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -6,8 +6,6 @@ use std::fmt;
 use k8s_openapi::api::core::v1::Secret;
 use postroad_crds::admin_token::{FILE_NAME, is_usable};
 
-use crate::client::{ApiError, Objects};
-
 /// 256 random bits.
 const OCTETS: usize = 32;
 
@@ -41,19 +39,6 @@ impl AdminToken {
     pub fn reveal(&self) -> &str {
         &self.0
     }
-}
-
-/// The token that the pool's relays have, or a new one when they have none.
-///
-/// # Errors
-/// When the API server does not answer or refuses to show the Secret.
-pub async fn keep_or_make(
-    objects: &Objects,
-    namespace: &str,
-    config_secret: &str,
-) -> Result<AdminToken, ApiError> {
-    let secret: Option<Secret> = objects.find(namespace, config_secret).await?;
-    Ok(secret.as_ref().and_then(AdminToken::of).unwrap_or_else(AdminToken::random))
 }
 
 #[cfg(test)]

@@ -6,22 +6,31 @@
 //! 4. [`apply`] puts them in place and removes what is no longer wanted (writes what differs),
 //! 5. [`status`] says what came of it (pure; `report` writes it).
 //!
+//! A relay that is to go is first told to leave and asked what it still holds ([`departure`], [`remaining`]); [`membership`] decides
+//! when it goes.
+//!
 //! A pool that cannot be used keeps what it had: its objects are neither changed nor removed, its status says why. A pool
 //! that has none yet gets none. Deletion needs no step: the objects belong to the pool and go with it.
 
 pub mod admin_token;
 pub mod apply;
 pub mod build;
+pub mod credentials;
+pub mod departure;
 pub mod dereference;
+pub mod membership;
 pub mod names;
 pub mod ports;
+pub mod remaining;
 pub mod resources;
 pub mod status;
 pub mod validate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DeserializeGuard;
 use kube::discovery::ApiResource;
@@ -33,7 +42,14 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::Outcome;
 use crate::reason::{Findings, Problem, Reason};
+use crate::relay_pool::admin_token::AdminToken;
+use crate::relay_pool::build::Kept;
+use crate::relay_pool::departure::{Departure, Remains};
+use crate::relay_pool::validate::ValidatedPool;
 use crate::report::{self, Subject};
+
+/// How long until leaving relays are asked again: what they hold is in no event.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The kind, as metrics and logs name it.
 pub const KIND: &str = "RelayPool";
@@ -69,20 +85,39 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
         Err(findings) => return refused(pool, pool.status.as_ref(), &findings, context).await,
     };
     let owner = owner(pool);
-    let token = admin_token::keep_or_make(&context.objects, &namespace, &valid.names.config_secret).await?;
+    let kept = match kept(&valid, context).await? {
+        Ok(kept) => kept,
+        Err(problem) => return unprogrammed(pool, &problem, context).await.map(|()| Action::await_change()),
+    };
+    let present = present(pool, context).await?;
+    let departure =
+        Departure::observe(&context.objects, &namespace, &valid.names.pool, present.as_ref()).await?;
+    let (situation, remains) = departure.situation(valid.replicas, &kept.credentials).await;
+    let membership = membership::next(valid.replicas, &situation);
     let settings = &context.settings;
-    let built = build::build(&valid, &owner, &settings.relay_image, &settings.cluster_domain, &token);
-    let resources = match built {
+    let resources = match build::build(
+        &valid,
+        &owner,
+        &settings.relay_image,
+        &settings.cluster_domain,
+        &kept,
+        &membership,
+    ) {
         Ok(resources) => resources,
         Err(problem) => return unprogrammed(pool, &problem, context).await.map(|()| Action::await_change()),
     };
+    // Before the StatefulSet: a claim is removed only if this was noted while its relay was there to say so.
+    departure.mark(membership.replicas).await?;
     match apply::apply(&context.objects, &owner, &namespace, resources).await {
         Ok(applied) => {
-            let found =
-                Found { replicas: pool.spec.replicas, set: Some(&applied.stateful_set), ..Found::default() };
+            let waiting = departure.tidy(membership.replicas).await?;
+            let remains = Some(&remains).filter(|_| !membership.leaving.is_empty());
+            let set = Some(&applied.stateful_set);
+            let found = Found { replicas: pool.spec.replicas, set, remains, ..Found::default() };
             write(pool, pool.status.as_ref(), &found, context).await?;
             context.metrics.reconcile(KIND, Outcome::Settled);
-            Ok(Action::await_change())
+            let settled = remains.is_none() && !waiting && membership.replicas == valid.replicas;
+            Ok(if settled { Action::await_change() } else { Action::requeue(LOOK_AGAIN) })
         }
         Err(error) if error.is_namespace_ending() => Ok(Action::await_change()),
         Err(error) => {
@@ -91,6 +126,15 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
             Err(Error::Refused(problem))
         }
     }
+}
+
+/// What the pool's Secret keeps, or something new where it has none yet.
+async fn kept(pool: &ValidatedPool, context: &Context) -> Result<Result<Kept, Problem>, Error> {
+    let secret: Option<Secret> = context.objects.find(&pool.namespace, &pool.names.config_secret).await?;
+    let token = secret.as_ref().and_then(AdminToken::of).unwrap_or_else(AdminToken::random);
+    let rendered = credentials::rendered(secret.as_ref());
+    let credentials = credentials::of_pool(&pool.names.pool, rendered.as_ref());
+    Ok(credentials.map(|credentials| Kept { token, credentials }))
 }
 
 /// The pool as the owner of its objects. It does not block its own deletion: where the API server enforces permissions of owner
@@ -112,7 +156,8 @@ async fn refused<K: Resource<DynamicType = ()>>(
     }
     let present = present(pool, context).await?;
     let replicas = present.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or_default();
-    let found = Found { replicas, findings: Some(findings), unprogrammed: None, set: present.as_ref() };
+    let set = present.as_ref();
+    let found = Found { replicas, findings: Some(findings), set, ..Found::default() };
     write(pool, status, &found, context).await?;
     context.metrics.reconcile(KIND, Outcome::Refused);
     Ok(Action::await_change())
@@ -123,7 +168,8 @@ async fn unprogrammed(pool: &RelayPool, problem: &Problem, context: &Context) ->
     context.metrics.error(KIND, problem.reason);
     let present = present(pool, context).await?;
     let replicas = pool.spec.replicas;
-    let found = Found { replicas, findings: None, unprogrammed: Some(problem), set: present.as_ref() };
+    let set = present.as_ref();
+    let found = Found { replicas, unprogrammed: Some(problem), set, ..Found::default() };
     write(pool, pool.status.as_ref(), &found, context).await
 }
 
@@ -146,6 +192,7 @@ struct Found<'a> {
     findings: Option<&'a Findings>,
     unprogrammed: Option<&'a Problem>,
     set: Option<&'a StatefulSet>,
+    remains: Option<&'a Remains>,
 }
 
 async fn write<K: Resource<DynamicType = ()>>(
@@ -170,6 +217,7 @@ async fn write<K: Resource<DynamicType = ()>>(
         findings: found.findings.unwrap_or(&none),
         unprogrammed: found.unprogrammed,
         stateful_set: found.set,
+        remains: found.remains,
     };
     let now = report::now();
     let subject = Subject::new(ApiResource::erase::<RelayPool>(&()), metadata, &status::CONDITIONS);

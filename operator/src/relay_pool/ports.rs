@@ -6,6 +6,12 @@ pub const ADMIN_PORT: u16 = 9090;
 /// The name of [`ADMIN_PORT`] in pods and Services.
 pub const ADMIN_PORT_NAME: &str = "postroad-admin";
 
+/// The relay's own port for mail from other relays of its pool, and for the operator's question what it still holds.
+pub const HAND_OVER_PORT: u16 = 9091;
+
+/// The name of [`HAND_OVER_PORT`] in pods and Services.
+pub const HAND_OVER_PORT_NAME: &str = "postroad-relay";
+
 /// Ports below it need a privilege that relays do not have.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 

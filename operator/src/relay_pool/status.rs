@@ -6,9 +6,10 @@ use postroad_crds::v1alpha1::{Conditions, RelayPoolStatus};
 
 use crate::reason::{Findings, Problem, Reason, summary};
 use crate::relay_pool::build::metadata::{query, selector};
+use crate::relay_pool::departure::Remains;
 
 /// The condition types of a RelayPool.
-pub const CONDITIONS: [&str; 4] = ["Accepted", "ResolvedRefs", "Programmed", "Ready"];
+pub const CONDITIONS: [&str; 5] = ["Accepted", "ResolvedRefs", "Programmed", "Ready", "Draining"];
 
 /// What one reconcile found out about a pool.
 pub struct Observation<'a> {
@@ -26,6 +27,8 @@ pub struct Observation<'a> {
     pub unprogrammed: Option<&'a Problem>,
     /// The StatefulSet, when there is one.
     pub stateful_set: Option<&'a StatefulSet>,
+    /// What leaving relays still hold; `None` when none leaves.
+    pub remains: Option<&'a Remains>,
 }
 
 /// The status, laid over the conditions the pool has.
@@ -61,12 +64,30 @@ pub fn status(observed: &Observation<'_>, now: &Time, present: &[Condition]) -> 
     let unready = unready(observed, &relays, cause.as_ref());
     let accepting = format!("{}: {}", observed.endpoint, relays.count(observed.replicas));
     set(&mut conditions, "Ready", unready.as_ref(), Reason::Ready, &accepting);
+    match observed.remains {
+        Some(remains) => conditions.set("Draining", true, Reason::RelaysLeaving.as_str(), leaving(remains)),
+        None => conditions.set("Draining", false, Reason::NoRelayLeaves.as_str(), "no relay is leaving"),
+    }
     RelayPoolStatus {
         endpoint: Some(observed.endpoint.to_owned()),
         replicas: relays.present,
         ready_replicas: relays.ready,
+        draining_messages: observed.remains.map(|remains| i64::try_from(remains.total()).unwrap_or(i64::MAX)),
         selector: Some(query(&selector(observed.pool))),
         conditions: conditions.over(present),
+    }
+}
+
+/// Without the number of messages, so that the condition changes only when the relays do.
+fn leaving(remains: &Remains) -> String {
+    let list = |ordinals: Vec<u32>| ordinals.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let all = list(remains.messages.keys().copied().collect());
+    let silent = list(remains.silent().collect());
+    let text = format!("relays {all} hand over what they hold, then they go");
+    if silent.is_empty() {
+        text
+    } else {
+        format!("{text}; relays {silent} do not answer, which is waited for")
     }
 }
 
@@ -162,6 +183,7 @@ mod tests {
             findings,
             unprogrammed: None,
             stateful_set: set,
+            remains: None,
         };
         status(&observed, &at(second), present)
     }

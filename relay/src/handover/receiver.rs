@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
 
 use super::Tombstones;
 use super::protocol::{Channel, Reply, Request};
@@ -48,6 +49,8 @@ pub struct Receiver {
     pub accepted: mpsc::WeakSender<Accepted>,
     /// How far the relay is on its way to stopping.
     pub shutdown: Shutdown,
+    /// Clients' sessions: one that has not ended may still bring a message.
+    pub sessions: TaskTracker,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -109,13 +112,9 @@ impl Receiver {
 
     /// What this relay holds: read after whether it is closed, so that what was let in before is counted.
     fn remaining(&self) -> Remaining {
-        let leaving = self
-            .policy
-            .borrow()
-            .hand_over
-            .as_ref()
-            .is_some_and(|policy| policy.leaving.contains(&self.ordinal));
-        let closed = leaving && self.shutdown.phase() >= Phase::Draining;
+        let leaving =
+            self.policy.borrow().hand_over.as_ref().is_some_and(|policy| policy.leaves(self.ordinal));
+        let closed = leaving && self.shutdown.phase() >= Phase::Draining && self.sessions.is_empty();
         let usage = self.spool.usage();
         Remaining {
             ordinal: self.ordinal,
@@ -181,7 +180,7 @@ impl Receiver {
     }
 
     fn stays(&self) -> bool {
-        self.policy.borrow().hand_over.as_ref().is_some_and(|policy| !policy.leaving.contains(&self.ordinal))
+        self.policy.borrow().hand_over.as_ref().is_some_and(|policy| !policy.leaves(self.ordinal))
     }
 
     async fn store(

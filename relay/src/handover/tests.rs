@@ -10,6 +10,7 @@ use postroad_crds::relay_config::{Certificate, HAND_OVER_NAME, HandOver, RelayCo
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 use super::{Receiver, Sender, Tombstones};
 use crate::config::Policy;
@@ -99,6 +100,7 @@ impl Pair {
             policy: taker_policy,
             accepted: announce.downgrade(),
             shutdown,
+            sessions: TaskTracker::new(),
             metrics: metrics.clone(),
         };
         tokio::spawn(receiver.serve(socket));

@@ -6,12 +6,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use postroad_crds::admin_token;
-use postroad_crds::relay_config::{FILE_NAME, Listener, ObjectName, RelayConfig, VERSION};
+use postroad_crds::relay_config::{FILE_NAME, HandOver, Listener, ObjectName, RelayConfig, VERSION};
 
 use crate::reason::{Problem, Reason};
-use crate::relay_pool::admin_token::AdminToken;
-use crate::relay_pool::build::metadata;
-use crate::relay_pool::validate::{ValidatedListener, ValidatedPool};
+use crate::relay_pool::build::{Kept, metadata};
+use crate::relay_pool::credentials::Credentials;
+use crate::relay_pool::membership::Membership;
+use crate::relay_pool::ports::HAND_OVER_PORT;
+use crate::relay_pool::validate::{ValidatedListener, ValidatedPool, ValidatedStorage};
 
 /// What fits into a Secret, with room for its metadata: the API server's bound is 1 MiB of data.
 const MAXIMUM_BYTES: usize = 1_000_000;
@@ -51,6 +53,26 @@ pub fn relay_config(
     }
 }
 
+/// How the relays pass mail on: each is reached by the name that the headless Service gives its pod.
+fn hand_over(
+    pool: &ValidatedPool,
+    cluster_domain: &str,
+    credentials: &Credentials,
+    membership: &Membership,
+) -> HandOver {
+    let (name, headless, namespace) = (&pool.names.pool, &pool.names.headless_service, &pool.namespace);
+    let peer =
+        |ordinal| format!("{name}-{ordinal}.{headless}.{namespace}.svc.{cluster_domain}:{HAND_OVER_PORT}");
+    HandOver {
+        address: format!("[::]:{HAND_OVER_PORT}"),
+        peers: (0..membership.replicas).map(peer).collect(),
+        authority_pem: credentials.authority_pem.clone(),
+        certificate: credentials.certificate.clone(),
+        leaving: membership.leaving.clone(),
+        ephemeral: matches!(pool.storage, ValidatedStorage::Ephemeral(_)),
+    }
+}
+
 /// The rendered file.
 ///
 /// # Errors
@@ -82,12 +104,15 @@ pub fn secret(
     pool: &ValidatedPool,
     owner: &OwnerReference,
     endpoint: &str,
-    token: &AdminToken,
+    cluster_domain: &str,
+    kept: &Kept,
+    membership: &Membership,
 ) -> Result<Secret, Problem> {
-    let config = relay_config(pool, endpoint, |listener| format!("[::]:{}", listener.container_port));
+    let mut config = relay_config(pool, endpoint, |listener| format!("[::]:{}", listener.container_port));
+    config.hand_over = Some(hand_over(pool, cluster_domain, &kept.credentials, membership));
     let data = BTreeMap::from([
         (FILE_NAME.to_owned(), ByteString(render(&config)?.into_bytes())),
-        (admin_token::FILE_NAME.to_owned(), ByteString(token.reveal().as_bytes().to_vec())),
+        (admin_token::FILE_NAME.to_owned(), ByteString(kept.token.reveal().as_bytes().to_vec())),
     ]);
     Ok(Secret {
         metadata: metadata::object(&pool.names.config_secret, &pool.namespace, owner),

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::relay_pool::build::metadata;
-use crate::relay_pool::ports::{ADMIN_PORT, ADMIN_PORT_NAME};
+use crate::relay_pool::ports::{ADMIN_PORT, ADMIN_PORT_NAME, HAND_OVER_PORT, HAND_OVER_PORT_NAME};
 use crate::relay_pool::validate::ValidatedPool;
 
 /// The Service of the pool's name: the listeners' ports on every relay that is ready.
@@ -31,7 +31,7 @@ pub fn headless_service(pool: &ValidatedPool, owner: &OwnerReference) -> Service
             type_: Some("ClusterIP".to_owned()),
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
-            ports: Some(vec![port(ADMIN_PORT_NAME, ADMIN_PORT)]),
+            ports: Some(vec![port(ADMIN_PORT_NAME, ADMIN_PORT), port(HAND_OVER_PORT_NAME, HAND_OVER_PORT)]),
             ..ServiceSpec::default()
         },
     )

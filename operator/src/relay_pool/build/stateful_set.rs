@@ -22,13 +22,14 @@ use postroad_crds::v1alpha1::Storage;
 
 use crate::relay_pool::build::metadata;
 use crate::relay_pool::build::quantity::{canonical, canonical_resources};
-use crate::relay_pool::ports::{ADMIN_PORT, ADMIN_PORT_NAME};
+use crate::relay_pool::ports::{ADMIN_PORT, ADMIN_PORT_NAME, HAND_OVER_PORT, HAND_OVER_PORT_NAME};
 use crate::relay_pool::validate::{ValidatedPool, ValidatedStorage};
 
 const CONFIG_FOLDER: &str = "/etc/postroad";
 const SPOOL_FOLDER: &str = "/var/lib/postroad";
 const CONFIG_VOLUME: &str = "relay-config";
-const SPOOL_VOLUME: &str = "spool";
+/// The name of the volume with the spool, and the first part of the names of its claims.
+pub const SPOOL_VOLUME: &str = "spool";
 
 /// The user and group of the relay image. Not one that nodes or other images are likely to use.
 const USER: i64 = 65532;
@@ -45,9 +46,14 @@ pub struct RelayImage {
     pub pull_policy: String,
 }
 
-/// The StatefulSet of the pool's name.
+/// The StatefulSet of the pool's name, with so many `replicas`: those that the pool asks for and those that are still leaving.
 #[must_use]
-pub fn stateful_set(pool: &ValidatedPool, owner: &OwnerReference, image: &RelayImage) -> StatefulSet {
+pub fn stateful_set(
+    pool: &ValidatedPool,
+    owner: &OwnerReference,
+    image: &RelayImage,
+    replicas: u32,
+) -> StatefulSet {
     let retain = Some("Retain".to_owned());
     let claim = match &pool.storage {
         ValidatedStorage::Volume(storage) => Some(vec![claim(pool, storage)]),
@@ -57,7 +63,7 @@ pub fn stateful_set(pool: &ValidatedPool, owner: &OwnerReference, image: &RelayI
         metadata: metadata::object(&pool.names.pool, &pool.namespace, owner),
         spec: Some(StatefulSetSpec {
             // At most 100 by the CRD, so the conversion cannot saturate.
-            replicas: Some(i32::try_from(pool.replicas).unwrap_or(i32::MAX)),
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
             service_name: Some(pool.names.headless_service.clone()),
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
@@ -163,7 +169,8 @@ fn container_ports(pool: &ValidatedPool) -> Vec<ContainerPort> {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    listeners.chain([(ADMIN_PORT_NAME, ADMIN_PORT)]).map(port).collect()
+    let own = [(ADMIN_PORT_NAME, ADMIN_PORT), (HAND_OVER_PORT_NAME, HAND_OVER_PORT)];
+    listeners.chain(own).map(port).collect()
 }
 
 fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {

@@ -10,7 +10,9 @@ use super::pattern::cidrs;
 use super::place::At;
 use super::valid::ValidatedListener;
 use crate::reason::{Findings, Problem};
-use crate::relay_pool::ports::{ADMIN_PORT, ADMIN_PORT_NAME, container_port};
+use crate::relay_pool::ports::{
+    ADMIN_PORT, ADMIN_PORT_NAME, HAND_OVER_PORT, HAND_OVER_PORT_NAME, container_port,
+};
 use crate::secrets::Secrets;
 
 pub(super) fn listeners(
@@ -46,11 +48,10 @@ fn listener(at: &At<'_>, spec: &Listener, certificate: bool) -> Result<Validated
     let field = format!("listeners[{}]", spec.name);
     let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| at.invalid(&field, format!("{} is not a port", spec.port)))?;
-    if port == ADMIN_PORT || spec.name == ADMIN_PORT_NAME {
-        return Err(at.invalid(
-            &field,
-            format!("port {ADMIN_PORT}, {ADMIN_PORT_NAME}, is the relay's own: take another"),
-        ));
+    for (own, name) in [(ADMIN_PORT, ADMIN_PORT_NAME), (HAND_OVER_PORT, HAND_OVER_PORT_NAME)] {
+        if port == own || spec.name == name {
+            return Err(at.invalid(&field, format!("port {own}, {name}, is the relay's own: take another")));
+        }
     }
     if spec.tls != ListenerTls::None && !certificate {
         return Err(at.invalid(&field, "TLS needs spec.certificate"));

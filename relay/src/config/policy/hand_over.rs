@@ -51,10 +51,16 @@ impl HandOverPolicy {
         ordinal as usize >= self.peers.len()
     }
 
+    /// Whether the relay of this ordinal is to leave. One that is not of the pool any more is, until its pod is gone.
+    #[must_use]
+    pub fn leaves(&self, ordinal: u32) -> bool {
+        self.leaving.contains(&ordinal) || self.is_gone(ordinal)
+    }
+
     /// What the relay of this ordinal is to do.
     #[must_use]
     pub fn role(&self, ordinal: u32) -> Role {
-        match (self.leaving.contains(&ordinal), self.staying(ordinal).is_empty()) {
+        match (self.leaves(ordinal), self.staying(ordinal).is_empty()) {
             (false, _) => Role::Serving,
             (true, true) => Role::Finishing,
             (true, false) => Role::PassingOn,
