@@ -99,8 +99,11 @@ where
     Ok(format!("{} are served, and the operator has reported on each of the {count}", resource.plural))
 }
 
-/// Whether the operator has reported on the present generation of an object.
+/// Whether the operator has reported on the present generation of an object. One that waits for its end has none to report on.
 fn observed(kind: &str, object: &DynamicObject) -> Result<(), String> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
     let conditions = object.data.pointer("/status/conditions").cloned().unwrap_or_default();
     let conditions: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
     let accepted = conditions.iter().find(|condition| condition.type_ == "Accepted");

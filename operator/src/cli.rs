@@ -12,6 +12,7 @@ use crate::controllers;
 use crate::local;
 use crate::relay_pool::build::RelayImage;
 use crate::telemetry::LogFormat;
+use crate::uninstall;
 
 /// Keeps mail relays running as RelayPool and Upstream resources describe them.
 #[derive(Debug, Parser)]
@@ -37,6 +38,8 @@ pub enum Command {
     Local(LocalArguments),
     /// See whether an installation works: what `helm test` runs. Changes nothing.
     Check(CheckArguments),
+    /// Stop the operators and let pools be deleted without one: what `helm uninstall` runs first. Relays run on.
+    Uninstall(UninstallArguments),
 }
 
 /// When the kubelet pulls the relay image.
@@ -124,6 +127,46 @@ impl CheckArguments {
             namespaces: named(self.watch_namespaces),
             lease_namespace: self.lease_namespace,
             lease_name: self.lease_name,
+            limit: Duration::from_secs(self.wait_seconds),
+        };
+        (self.kubeconfig.filter(|path| !path.as_os_str().is_empty()), options)
+    }
+}
+
+/// Arguments of `uninstall`.
+#[derive(Debug, Args)]
+pub struct UninstallArguments {
+    /// The operators' Deployment, in the Lease's namespace. Default: they have been stopped.
+    #[arg(long, env = "POSTROAD_DEPLOYMENT")]
+    deployment: Option<String>,
+    /// The namespace of the leader election's Lease.
+    #[arg(long, env = "POSTROAD_LEASE_NAMESPACE")]
+    lease_namespace: String,
+    /// The name of that Lease.
+    #[arg(long, env = "POSTROAD_LEASE_NAME", default_value = "postroad-operator")]
+    lease_name: String,
+    /// The namespaces that the operator serves, separated by commas. Default: all.
+    #[arg(long, env = "POSTROAD_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// How long the operators may take to stop, in seconds.
+    #[arg(long, default_value_t = 60)]
+    wait_seconds: u64,
+    /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
+    #[arg(long, env = "POSTROAD_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl UninstallArguments {
+    /// The kubeconfig to use, and the options. An empty variable counts as unset. `host` is the machine's name and `process` the
+    /// process id.
+    #[must_use]
+    pub fn options(self, host: &str, process: u32) -> (Option<PathBuf>, uninstall::Options) {
+        let options = uninstall::Options {
+            namespaces: named(self.watch_namespaces),
+            deployment: self.deployment.filter(|name| !name.is_empty()),
+            lease_namespace: self.lease_namespace,
+            lease_name: self.lease_name,
+            identity: format!("uninstall_{host}_{process}"),
             limit: Duration::from_secs(self.wait_seconds),
         };
         (self.kubeconfig.filter(|path| !path.as_os_str().is_empty()), options)

@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, NamespaceResourceScope};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -172,6 +173,55 @@ impl Objects {
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = Api::<K>::namespaced(self.client.clone(), &namespace);
         call(doing, api.patch_metadata(&name, &parameters, &Patch::Merge(patch))).await.map(drop)
+    }
+
+    /// Replaces one entry of a Secret's data; answers the Secret's new version.
+    ///
+    /// # Errors
+    /// When the API server does not answer or refuses.
+    pub async fn set_data(
+        &self,
+        secret: &Secret,
+        key: &str,
+        value: ByteString,
+    ) -> Result<Option<String>, ApiError> {
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+        let doing = || format!("change Secret {namespace}/{name}");
+        self.metrics.write(Verb::Patch, &Secret::kind(&()));
+        let patch = serde_json::json!({"data": {key: value}});
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = Api::<Secret>::namespaced(self.client.clone(), &namespace);
+        call(doing, api.patch(&name, &parameters, &Patch::Merge(patch)))
+            .await
+            .map(|new| new.resource_version())
+    }
+
+    /// Makes exactly this object bear this finalizer, or none of the operator's. An object that is gone, or another one under its
+    /// name, is left as it is.
+    ///
+    /// # Errors
+    /// When the API server does not answer or refuses.
+    pub async fn set_finalizer(
+        &self,
+        kind: &ApiResource,
+        metadata: &ObjectMeta,
+        finalizer: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let doing = || format!("change the finalizers of {} {namespace}/{name}", kind.kind);
+        self.metrics.write(Verb::Apply, &kind.kind);
+        // The UID makes the API server refuse an object that is not this one, and make none.
+        let patch = serde_json::json!({
+            "apiVersion": kind.api_version, "kind": kind.kind,
+            "metadata": {"name": name, "uid": metadata.uid, "finalizers": finalizer.as_slice()},
+        });
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, kind);
+        match call(doing, api.patch(name, &parameters(), &Patch::Apply(patch))).await {
+            Err(error) if !matches!(error.code(), Some(404 | 409)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes exactly this object: not another one that has taken its name since.

@@ -12,6 +12,7 @@ use postroad_crds::v1alpha1::Upstream;
 use crate::client::Objects;
 use crate::metrics::Metrics;
 use crate::relay_pool::build::RelayImage;
+use crate::relay_pool::heard::Heard;
 
 /// What the operator was started with, as far as the build needs it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// How often objects have failed in a row.
     pub retries: Retries,
+    /// What leaving relays have lately said.
+    pub heard: Heard,
 }
 
 /// How long to wait before an object that failed is tried again: 1 s, doubling to 5 minutes, forgotten at its first success.

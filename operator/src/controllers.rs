@@ -28,6 +28,7 @@ use crate::health::{self, Health};
 use crate::lease::{Candidate, Lost};
 use crate::metrics::{Metrics, Outcome};
 use crate::relay_pool::build::metadata::FIELD_MANAGER;
+use crate::relay_pool::heard::Heard;
 use crate::watches::{Scope, Watched, watch};
 use crate::{relay_pool, upstream};
 
@@ -211,6 +212,7 @@ impl Operator {
             settings: self.options.settings.clone(),
             metrics: self.metrics.clone(),
             retries: Retries::default(),
+            heard: Heard::default(),
         });
         let upstreams = control(
             upstream::KIND,

@@ -22,5 +22,6 @@ pub mod relay_pool;
 pub mod report;
 pub mod secrets;
 pub mod telemetry;
+pub mod uninstall;
 pub mod upstream;
 pub mod watches;

@@ -1,11 +1,13 @@
 //! `postroad-operator`: reads the command line, starts logging, runs, and says in one sentence why it ended.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
-use postroad_operator::cli::{CheckArguments, Cli, Command};
-use postroad_operator::{check, controllers, local, telemetry};
+use postroad_operator::cli::{CheckArguments, Cli, Command, UninstallArguments};
+use postroad_operator::client::Objects;
+use postroad_operator::{check, controllers, local, telemetry, uninstall};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +39,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             }
             Command::Local(arguments) => local::run(arguments.options(), stop, kill).await?,
             Command::Check(arguments) => check(arguments).await?,
+            Command::Uninstall(arguments) => uninstall(arguments).await?,
         }
         Ok(())
     })
@@ -46,6 +49,16 @@ async fn check(arguments: CheckArguments) -> anyhow::Result<()> {
     let (kubeconfig, options) = arguments.options();
     let client = kube::Client::try_from(controllers::client_config(kubeconfig.as_deref()).await?)?;
     for line in check::check(&client, &options).await.map_err(|problem| anyhow!(problem))? {
+        tracing::info!("{line}");
+    }
+    Ok(())
+}
+
+async fn uninstall(arguments: UninstallArguments) -> anyhow::Result<()> {
+    let (kubeconfig, options) = arguments.options(&host(), std::process::id());
+    let client = kube::Client::try_from(controllers::client_config(kubeconfig.as_deref()).await?)?;
+    let objects = Objects::new(client.clone(), Arc::default());
+    for line in uninstall::uninstall(&client, &objects, &options).await.map_err(|problem| anyhow!(problem))? {
         tracing::info!("{line}");
     }
     Ok(())

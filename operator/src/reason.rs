@@ -48,6 +48,12 @@ pub enum Reason {
     RelaysLeaving,
     /// No relay is leaving.
     NoRelayLeaves,
+    /// The pool is being deleted.
+    BeingDeleted,
+    /// The pool was deleted with mail in it, as its deletion policy asks.
+    MailDiscarded,
+    /// The pool was deleted and left volumes that may hold mail.
+    VolumesStay,
 }
 
 impl Reason {
@@ -75,6 +81,9 @@ impl Reason {
             Self::RelaysNotReady => "RelaysNotReady",
             Self::RelaysLeaving => "RelaysLeaving",
             Self::NoRelayLeaves => "NoRelayLeaves",
+            Self::BeingDeleted => "BeingDeleted",
+            Self::MailDiscarded => "MailDiscarded",
+            Self::VolumesStay => "VolumesStay",
         }
     }
 }

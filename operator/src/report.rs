@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::{ApiError, Objects, explain, is_namespace_ending};
+use crate::reason::Problem;
 
 /// The longest note of an Event is 1 KiB.
 const NOTE_MAXIMUM: usize = 1000;
@@ -104,6 +105,12 @@ impl Subject {
         Ok(())
     }
 
+    /// Tells of a problem that no condition holds: the object is about to go.
+    pub async fn tell(&self, recorder: &Recorder, problem: &Problem) {
+        let (reason, message) = (problem.reason.as_str().to_owned(), problem.message.clone());
+        self.publish(recorder, Transition { good: false, reason, message }).await;
+    }
+
     /// The one place that logs what became of an object, and the one that publishes it.
     async fn publish(&self, recorder: &Recorder, transition: Transition) {
         let Transition { good, reason, message } = &transition;
@@ -155,13 +162,16 @@ struct Transition {
     message: String,
 }
 
+/// Conditions that tell of a course of events, of which neither turn is a fault.
+const COURSES: [&str; 1] = ["Draining"];
+
 /// What is worth an Event: a condition that flips or, but for `Ready`, which only repeats the others, is false for another
 /// reason than before. A new object announces neither what was to be expected (`Accepted`, `ResolvedRefs` true) nor that
 /// its pods are still starting. Of several conditions with one cause only the first speaks.
 fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Transition> {
     let mut found: Vec<Transition> = Vec::new();
     for new in after {
-        let good = new.status == "True";
+        let good = new.status == "True" || COURSES.contains(&new.type_.as_str());
         let speaks = match condition(before, &new.type_) {
             Some(old) if old.status != new.status => true,
             Some(old) => !good && old.reason != new.reason && new.type_ != "Ready",
@@ -220,6 +230,15 @@ mod tests {
         check(&[("Ready", "False", "Wait")], &[("Ready", "False", "Other")], &[]);
         let missing = |reason| [("ResolvedRefs", "False", reason)];
         check(&missing("SecretNotFound"), &missing("SecretInvalid"), &["SecretInvalid"]);
+    }
+
+    #[test]
+    fn a_course_of_events_is_told_when_it_begins_and_ends_and_is_no_fault() {
+        let (begun, ended) = ([("Draining", "True", "Leaving")], [("Draining", "False", "Left")]);
+        check(&[], &ended, &[]);
+        check(&ended, &begun, &["Leaving"]);
+        check(&begun, &ended, &["Left"]);
+        assert!(transitions(&conditions(&begun), &conditions(&ended))[0].good);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The chart by the real helm on a real API server. No kubelet runs, so installed means: every object was admitted.
 
+use kube::api::DeleteParams;
+use postroad_crds::v1alpha1::RelayPool;
 use postroad_tests::control_plane::{ControlPlane, ControlPlaneOptions, until};
+use postroad_tests::processes::Signal;
 
+use crate::departure::uninstall;
 use crate::operator::{certificate, programmed, quickstart};
 use crate::{LIMIT, operator};
 
@@ -34,7 +38,8 @@ async fn the_chart_installs_upgrades_and_leaves_the_definitions_for_the_next_ins
         "apiVersion: postroad.dev/v1alpha1\nkind: Upstream\nmetadata: {name: kept}\nspec: {sandbox: {}}\n";
     let namespace = control_plane.namespace("chart").await.unwrap();
     namespace.apply(pool).await.unwrap();
-    helm("uninstall", &[]).await;
+    // The job that runs before needs a node: tests/e2e uninstalls with it.
+    helm("uninstall", &["--no-hooks"]).await;
     assert!(!names("deployments").await.contains("postroad"));
     let definitions = names("crds").await;
     assert!(
@@ -52,10 +57,19 @@ async fn the_chart_installs_upgrades_and_leaves_the_definitions_for_the_next_ins
 async fn the_charts_rights_suffice(control_plane: &ControlPlane) {
     let namespace = control_plane.namespace("rights").await.unwrap();
     let account = control_plane.service_account_kubeconfig("postroad-system", "postroad").await.unwrap();
-    let _operator = operator(&account, ("postroad-system", "postroad-leader"), "").await;
+    let lease = ("postroad-system", "postroad-leader");
+    let operator = operator(&account, lease, "").await;
     certificate(&namespace).await;
     for file in ["users.yaml", "upstream.yaml", "relay-pool.yaml"] {
         namespace.apply(&quickstart(file, &namespace)).await.unwrap();
     }
     until(&namespace.api(), "main", "Programmed=True", LIMIT, programmed).await.unwrap();
+    operator.signal(Signal::Terminate);
+    operator.wait(LIMIT).await.unwrap();
+    uninstall(&account, lease, Some("postroad")).await;
+    let replicas = ["get", "deployment", "postroad", "--output=jsonpath={.spec.replicas}"];
+    assert_eq!(control_plane.kubectl(&[&replicas[..], &SYSTEM].concat()).await.unwrap(), "0");
+    namespace.api::<RelayPool>().delete("main", &DeleteParams::default()).await.unwrap();
+    let pools = namespace.api::<RelayPool>();
+    until(&pools, "main", "its absence", LIMIT, |pool| pool.is_none()).await.unwrap();
 }

@@ -5,6 +5,7 @@ mod admin;
 mod chart;
 mod client_certificates;
 mod conservation;
+mod departure;
 mod failures;
 mod hand_over;
 mod local;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use postroad_crds::admin_token;
 use postroad_crds::relay_config::{FILE_NAME, IdentityKind, RelayConfig};
 use postroad_crds::v1alpha1::{RelayPool, condition};
@@ -22,7 +22,7 @@ fn committed(path: &str) -> String {
 }
 
 /// The API with Postroad's definitions served.
-async fn control_plane() -> &'static ControlPlane {
+pub(crate) async fn control_plane() -> &'static ControlPlane {
     static READY: OnceCell<&'static ControlPlane> = OnceCell::const_new();
     let ready = || async {
         let control_plane = ControlPlane::shared().await.unwrap();
@@ -55,7 +55,7 @@ pub(crate) async fn certificate(namespace: &TestNamespace) {
     namespace.apply(&manifest).await.unwrap();
 }
 
-fn is(pool: Option<&RelayPool>, kind: &str, status: &str, reason: &str) -> bool {
+pub(crate) fn is(pool: Option<&RelayPool>, kind: &str, status: &str, reason: &str) -> bool {
     let conditions: &[Condition] =
         pool.and_then(|pool| pool.status.as_ref()).map_or(&[], |status| &status.conditions);
     condition(conditions, kind).is_some_and(|held| held.status == status && held.reason == reason)
@@ -70,7 +70,7 @@ async fn token(namespace: &TestNamespace) -> Vec<u8> {
     secret.data.unwrap().remove(admin_token::FILE_NAME).unwrap().0
 }
 
-async fn rendered(namespace: &TestNamespace) -> Option<RelayConfig> {
+pub(crate) async fn rendered(namespace: &TestNamespace) -> Option<RelayConfig> {
     let secret = namespace.api::<Secret>().get_opt("main-relay-config").await.unwrap()?;
     let text = secret.data?.remove(FILE_NAME)?;
     Some(RelayConfig::from_yaml(std::str::from_utf8(&text.0).unwrap()).unwrap())
@@ -167,53 +167,6 @@ async fn deletion_leaves_nothing(namespace: &TestNamespace) {
     until(&services, "main-headless", "its absence", LIMIT, |service| service.is_none()).await.unwrap();
     let left = services.list(&ListParams::default()).await.unwrap();
     assert!(left.items.is_empty());
-}
-
-/// Without nodes no relay ever runs, and no volume is ever bound unless a test says so.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_relay_goes_only_when_nothing_can_be_left_with_it_and_its_claim_goes_then() {
-    let control_plane = control_plane().await;
-    let namespace = control_plane.namespace("scaled").await.unwrap();
-    let lease = (namespace.name(), "postroad-operator");
-    let _operator = operator(control_plane.kubeconfig(), lease, namespace.name()).await;
-    certificate(&namespace).await;
-    for file in ["upstream.yaml", "users.yaml", "relay-pool.yaml"] {
-        namespace.apply(&quickstart(file, &namespace)).await.unwrap();
-    }
-    let (pools, sets) = (namespace.api::<RelayPool>(), namespace.api::<StatefulSet>());
-    let claims = namespace.api::<PersistentVolumeClaim>();
-    let scale = async |replicas: u32| {
-        let replicas = format!("--replicas={replicas}");
-        namespace.kubectl(&["scale", "relaypool/main", &replicas]).await.unwrap();
-    };
-    let has = |replicas: i32| {
-        move |set: Option<&StatefulSet>| {
-            set.is_some_and(|set| set.spec.as_ref().unwrap().replicas == Some(replicas))
-        }
-    };
-    until(&pools, "main", "Programmed=True", LIMIT, programmed).await.unwrap();
-    scale(3).await;
-    for claim in ["spool-main-1", "spool-main-2"] {
-        until(&claims, claim, "its presence", LIMIT, |claim| claim.is_some()).await.unwrap();
-    }
-
-    let bound = serde_json::json!({"status": {"phase": "Bound"}});
-    claims.patch_status("spool-main-1", &PatchParams::default(), &Patch::Merge(bound)).await.unwrap();
-    scale(1).await;
-    until(&sets, "main", "one relay less", LIMIT, has(2)).await.unwrap();
-    until(&claims, "spool-main-2", "its absence", LIMIT, |claim| claim.is_none()).await.unwrap();
-    let draining = |pool: Option<&RelayPool>| is(pool, "Draining", "True", "RelaysLeaving");
-    until(&pools, "main", "Draining=True", LIMIT, draining).await.unwrap();
-    let leaving = rendered(&namespace).await.unwrap().hand_over.unwrap();
-    assert_eq!((leaving.peers.len(), leaving.leaving), (2, [1].into()), "nobody knows what is on its volume");
-    assert!(claims.get_opt("spool-main-1").await.unwrap().is_some());
-
-    scale(2).await;
-    let stays = |pool: Option<&RelayPool>| is(pool, "Draining", "False", "NoRelayLeaves");
-    until(&pools, "main", "Draining=False", LIMIT, stays).await.unwrap();
-    let stayed = rendered(&namespace).await.unwrap().hand_over.unwrap();
-    assert!(stayed.leaving.is_empty());
-    assert_eq!(stayed.certificate, leaving.certificate, "the relays' certificate outlives changes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [postroad.dev]
   resources: [relaypools, upstreams]
   verbs: [get, list, watch]
-# Reports what became of it. The resources themselves are never changed.
+# Puts a finalizer on a pool, so that its deletion waits for queued mail, and takes it away. Nothing else of it is ever changed.
+- apiGroups: [postroad.dev]
+  resources: [relaypools]
+  verbs: [patch]
+# Reports what became of it.
 - apiGroups: [postroad.dev]
   resources: [relaypools/status, upstreams/status]
   verbs: [get, patch]
@@ -91,8 +95,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch]
-# Removes the volume of a relay that was scaled away, after the relay has said that it holds nothing; notes on the claim that it
-# said so before the pod goes.
+# Removes the volume of a relay that was scaled away or whose pool is deleted, after the relay has said that it holds nothing or
+# the pool's deletion policy gives its mail up; notes on the claim that it said so before the pod goes.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, patch, delete]

@@ -115,7 +115,10 @@ pub async fn apply(
 }
 
 /// Tells the kubelets of the pool's pods that the configuration has this version.
-async fn announce(objects: &Objects, namespace: &str, pool: &str, version: &str) -> Result<(), ApiError> {
+///
+/// # Errors
+/// When the API server does not answer or refuses.
+pub async fn announce(objects: &Objects, namespace: &str, pool: &str, version: &str) -> Result<(), ApiError> {
     let pods: Vec<PartialObjectMeta<Pod>> = objects.list(namespace, &query(&selector(pool))).await?;
     let behind = pods.iter().filter(|pod| {
         pod.metadata.deletion_timestamp.is_none()

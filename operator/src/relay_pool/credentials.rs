@@ -22,6 +22,15 @@ pub struct Credentials {
     pub certificate: Certificate,
 }
 
+impl Credentials {
+    /// Those in a rendered configuration.
+    #[must_use]
+    pub fn of(rendered: &RelayConfig) -> Option<Self> {
+        let HandOver { authority_pem, certificate, .. } = rendered.hand_over.as_ref()?;
+        Some(Self { authority_pem: authority_pem.clone(), certificate: certificate.clone() })
+    }
+}
+
 /// The configuration in the Secret of a pool, if it is one of this release.
 #[must_use]
 pub fn rendered(secret: Option<&Secret>) -> Option<RelayConfig> {
@@ -34,15 +43,11 @@ pub fn rendered(secret: Option<&Secret>) -> Option<RelayConfig> {
 /// # Errors
 /// When none can be made, which takes a broken random number generator.
 pub fn of_pool(pool: &str, rendered: Option<&RelayConfig>) -> Result<Credentials, Problem> {
-    match rendered.and_then(|config| config.hand_over.as_ref()) {
-        Some(HandOver { authority_pem, certificate, .. }) => {
-            Ok(Credentials { authority_pem: authority_pem.clone(), certificate: certificate.clone() })
-        }
-        None => issue(pool).map_err(|error| {
-            let message = format!("RelayPool {pool}: no certificate can be made for its relays: {error}");
-            Problem::new(Reason::ObjectRefused, message)
-        }),
-    }
+    let issued = rendered.and_then(Credentials::of).map_or_else(|| issue(pool), Ok);
+    issued.map_err(|error| {
+        let message = format!("RelayPool {pool}: no certificate can be made for its relays: {error}");
+        Problem::new(Reason::ObjectRefused, message)
+    })
 }
 
 fn issue(pool: &str) -> Result<Credentials, rcgen::Error> {

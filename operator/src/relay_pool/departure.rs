@@ -2,6 +2,7 @@
 //! decided by `membership`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -11,6 +12,7 @@ use crate::client::{ApiError, Objects};
 use crate::relay_pool::build::metadata::{query, selector};
 use crate::relay_pool::build::stateful_set::SPOOL_VOLUME;
 use crate::relay_pool::credentials::Credentials;
+use crate::relay_pool::heard::{Heard, Held};
 use crate::relay_pool::membership::Situation;
 use crate::relay_pool::remaining::Inquiry;
 
@@ -78,17 +80,25 @@ impl<'a> Departure<'a> {
         self.present
     }
 
-    /// Asks the relays from ordinal `staying` on, and says what follows for the pool.
-    pub async fn situation(&self, staying: u32, credentials: &Credentials) -> (Situation, Remains) {
+    /// Asks the relays from ordinal `staying` on, and says what follows for the pool. Without credentials none answers.
+    pub async fn situation(
+        &self,
+        staying: u32,
+        credentials: Option<&Credentials>,
+        heard: &Heard,
+    ) -> (Situation, Remains) {
         let mut messages = BTreeMap::new();
         // From the top: what a relay has handed over before it said that it is empty, those below it then count.
         for ordinal in (staying..self.present.unwrap_or_default()).rev() {
-            messages.insert(ordinal, self.holds(ordinal, credentials).await);
+            messages.insert(ordinal, self.holds(ordinal, credentials, heard).await);
         }
-        let empty = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.closed && held.messages == 0);
         let situation = Situation {
             present: self.present,
-            empty: messages.iter().filter(|(_, held)| empty(held)).map(|(ordinal, _)| *ordinal).collect(),
+            empty: messages
+                .iter()
+                .filter(|(_, held)| **held == Some(Held::NOTHING))
+                .map(|(ordinal, _)| *ordinal)
+                .collect(),
             left_behind: self.left_behind(),
         };
         let messages =
@@ -96,17 +106,21 @@ impl<'a> Departure<'a> {
         (situation, Remains { messages })
     }
 
-    async fn holds(&self, ordinal: u32, credentials: &Credentials) -> Option<Held> {
+    async fn holds(&self, ordinal: u32, credentials: Option<&Credentials>, heard: &Heard) -> Option<Held> {
         let pod = self.pods.get(&ordinal);
         if !pod.is_some_and(has_started) && !self.claims.get(&ordinal).is_some_and(is_bound) {
-            return Some(Held { closed: true, messages: 0 });
+            return Some(Held::NOTHING);
+        }
+        let uid = pod?.uid()?;
+        if let Some(lately) = heard.lately(&uid, Instant::now()) {
+            return lately;
         }
         let address = pod?.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-        let asked = match Inquiry::new(credentials) {
+        let asked = match Inquiry::new(credentials?) {
             Ok(inquiry) => inquiry.ask(ordinal, address).await,
             Err(error) => Err(error),
         };
-        match asked {
+        let held = match asked {
             // What is in quarantine is nobody's to deliver, yet somebody may want to look at it.
             Ok(remaining) => {
                 Some(Held { closed: remaining.closed, messages: remaining.messages + remaining.quarantined })
@@ -115,7 +129,9 @@ impl<'a> Departure<'a> {
                 tracing::info!(pool = self.pool, ordinal, %error, "a relay that is to leave does not say what it holds");
                 None
             }
-        }
+        };
+        heard.note(&uid, held, Instant::now());
+        held
     }
 
     /// Claims of relays that are gone, drained before.
@@ -171,21 +187,24 @@ impl<'a> Departure<'a> {
         Ok(waiting)
     }
 
-    /// Removes all claims, whatever is on them: they go with their pods.
+    /// The claims, by ordinal, of which no relay has said that they are empty, beyond those of the first `asked` ordinals.
+    #[must_use]
+    pub fn unaccounted(&self, asked: u32) -> BTreeMap<u32, String> {
+        let claims = self.claims.range(asked..).filter(|(_, claim)| is_bound(claim) && !is_drained(claim));
+        claims.map(|(ordinal, claim)| (*ordinal, claim.name_any())).collect()
+    }
+
+    /// Removes the claims of these ordinals, whatever is on them: they go with their pods.
     ///
     /// # Errors
     /// When the API server does not answer or refuses.
-    pub async fn discard(&self) -> Result<(), ApiError> {
-        for claim in self.claims.values().filter(|claim| claim.metadata.deletion_timestamp.is_none()) {
+    pub async fn remove(&self, which: impl Fn(u32) -> bool) -> Result<(), ApiError> {
+        let chosen = self.claims.iter().filter(|(ordinal, _)| which(**ordinal));
+        for (_, claim) in chosen.filter(|(_, claim)| claim.metadata.deletion_timestamp.is_none()) {
             self.objects.delete(claim).await?;
         }
         Ok(())
     }
-}
-
-struct Held {
-    closed: bool,
-    messages: u64,
 }
 
 /// Objects by the number behind the prefix of their name.

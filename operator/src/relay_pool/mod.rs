@@ -10,14 +10,16 @@
 //! when it goes.
 //!
 //! A pool that cannot be used keeps what it had: its objects are neither changed nor removed, its status says why. A pool
-//! that has none yet gets none. Deletion needs no step: the objects belong to the pool and go with it.
+//! that has none yet gets none. A pool that is deleted waits for its relays ([`deletion`]); its objects belong to it and go with it.
 
 pub mod admin_token;
 pub mod apply;
 pub mod build;
 pub mod credentials;
+pub mod deletion;
 pub mod departure;
 pub mod dereference;
+pub mod heard;
 pub mod membership;
 pub mod names;
 pub mod ports;
@@ -27,16 +29,16 @@ pub mod status;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
+use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::discovery::ApiResource;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use postroad_crds::v1alpha1::{RelayPool, RelayPoolStatus};
+use postroad_crds::v1alpha1::{DeletionPolicy, RelayPool, RelayPoolStatus};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -44,12 +46,13 @@ use crate::metrics::Outcome;
 use crate::reason::{Findings, Problem, Reason};
 use crate::relay_pool::admin_token::AdminToken;
 use crate::relay_pool::build::Kept;
+use crate::relay_pool::deletion::End;
 use crate::relay_pool::departure::{Departure, Remains};
+use crate::relay_pool::heard::LOOK_AGAIN;
+use crate::relay_pool::membership::Membership;
+use crate::relay_pool::names::Names;
 use crate::relay_pool::validate::ValidatedPool;
 use crate::report::{self, Subject};
-
-/// How long until leaving relays are asked again: what they hold is in no event.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The kind, as metrics and logs name it.
 pub const KIND: &str = "RelayPool";
@@ -64,7 +67,7 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     if guarded.meta().deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return end(&guarded, &context).await;
     }
     match &guarded.0 {
         Ok(pool) => reconcile_readable(pool, &context).await,
@@ -92,7 +95,8 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
     let present = present(pool, context).await?;
     let departure =
         Departure::observe(&context.objects, &namespace, &valid.names.pool, present.as_ref()).await?;
-    let (situation, remains) = departure.situation(valid.replicas, &kept.credentials).await;
+    let (situation, remains) =
+        departure.situation(valid.replicas, Some(&kept.credentials), &context.heard).await;
     let membership = membership::next(valid.replicas, &situation);
     let settings = &context.settings;
     let resources = match build::build(
@@ -106,17 +110,21 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
         Ok(resources) => resources,
         Err(problem) => return unprogrammed(pool, &problem, context).await.map(|()| Action::await_change()),
     };
+    if !deletion::is_held(pool.meta()) {
+        hold(pool, Some(deletion::FINALIZER), context).await?;
+    }
     // Before the StatefulSet: a claim is removed only if this was noted while its relay was there to say so.
     departure.mark(membership.replicas).await?;
     match apply::apply(&context.objects, &owner, &namespace, resources).await {
         Ok(applied) => {
             let waiting = departure.tidy(membership.replicas).await?;
-            let remains = Some(&remains).filter(|_| !membership.leaving.is_empty());
+            let remains = if membership.leaving.is_empty() { Remains::default() } else { remains };
             let set = Some(&applied.stateful_set);
-            let found = Found { replicas: pool.spec.replicas, set, remains, ..Found::default() };
+            let found =
+                Found { replicas: pool.spec.replicas, set, remains: Some(&remains), ..Found::default() };
             write(pool, pool.status.as_ref(), &found, context).await?;
             context.metrics.reconcile(KIND, Outcome::Settled);
-            let settled = remains.is_none() && !waiting && membership.replicas == valid.replicas;
+            let settled = !waiting && membership == Membership::of(valid.replicas);
             Ok(if settled { Action::await_change() } else { Action::requeue(LOOK_AGAIN) })
         }
         Err(error) if error.is_namespace_ending() => Ok(Action::await_change()),
@@ -126,6 +134,72 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
             Err(Error::Refused(problem))
         }
     }
+}
+
+/// A pool that is being deleted: its relays finish what they hold, then it goes.
+async fn end(guarded: &DeserializeGuard<RelayPool>, context: &Context) -> Result<Action, Error> {
+    if !deletion::is_held(guarded.meta()) {
+        return Ok(Action::await_change());
+    }
+    let (namespace, name) = (guarded.namespace().unwrap_or_default(), guarded.name_any());
+    let set = present(guarded, context).await?.filter(|set| set.metadata.deletion_timestamp.is_none());
+    let secret: Option<Secret> = match Names::of(&name) {
+        Ok(names) => context.objects.find(&namespace, &names.config_secret).await?,
+        Err(_) => None,
+    };
+    let departure = Departure::observe(&context.objects, &namespace, &name, set.as_ref()).await?;
+    let policy =
+        guarded.0.as_ref().map_or_else(|_| DeletionPolicy::default(), |pool| pool.spec.deletion_policy);
+    let subject = subject(guarded.meta());
+    match deletion::pursue(&context.objects, &departure, secret.as_ref(), policy, &context.heard).await? {
+        End::Free(told) => {
+            if let Some(problem) = told {
+                subject.tell(&context.recorder, &problem).await;
+            }
+            hold(guarded, None, context).await?;
+            context.metrics.reconcile(KIND, Outcome::Settled);
+            Ok(Action::await_change())
+        }
+        End::Waits(remains) => {
+            let endpoint = endpoint(guarded.meta(), context);
+            let ending = status::Ending {
+                pool: &name,
+                generation: guarded.meta().generation.unwrap_or_default(),
+                endpoint: &endpoint,
+                stateful_set: set.as_ref(),
+                remains: &remains,
+            };
+            let (cached, now) =
+                (guarded.0.as_ref().ok().and_then(|pool| pool.status.as_ref()), report::now());
+            let compute = |present: &[Condition]| status::ending(&ending, &now, present);
+            subject.report(&context.objects, &context.recorder, cached, compute).await?;
+            Ok(Action::requeue(LOOK_AGAIN))
+        }
+    }
+}
+
+/// Puts the finalizer on the pool, or takes it away.
+async fn hold<K: Resource<DynamicType = ()>>(
+    pool: &K,
+    finalizer: Option<&str>,
+    context: &Context,
+) -> Result<(), Error> {
+    let kind = ApiResource::erase::<RelayPool>(&());
+    Ok(context.objects.set_finalizer(&kind, pool.meta(), finalizer).await?)
+}
+
+fn subject(metadata: &ObjectMeta) -> Subject {
+    Subject::new(ApiResource::erase::<RelayPool>(&()), metadata, &status::CONDITIONS)
+}
+
+fn endpoint(metadata: &ObjectMeta, context: &Context) -> String {
+    let (name, namespace) = (metadata.name.as_deref(), metadata.namespace.as_deref());
+    format!(
+        "{}.{}.svc.{}",
+        name.unwrap_or_default(),
+        namespace.unwrap_or_default(),
+        context.settings.cluster_domain
+    )
 }
 
 /// What the pool's Secret keeps, or something new where it has none yet.
@@ -204,11 +278,7 @@ async fn write<K: Resource<DynamicType = ()>>(
     let none = Findings::default();
     let metadata = pool.meta();
     let name = pool.name_any();
-    let endpoint = format!(
-        "{name}.{}.svc.{}",
-        metadata.namespace.as_deref().unwrap_or_default(),
-        context.settings.cluster_domain
-    );
+    let endpoint = endpoint(metadata, context);
     let observed = status::Observation {
         pool: &name,
         generation: metadata.generation.unwrap_or_default(),
@@ -220,8 +290,7 @@ async fn write<K: Resource<DynamicType = ()>>(
         remains: found.remains,
     };
     let now = report::now();
-    let subject = Subject::new(ApiResource::erase::<RelayPool>(&()), metadata, &status::CONDITIONS);
-    subject
+    subject(metadata)
         .report(&context.objects, &context.recorder, cached, |present| {
             status::status(&observed, &now, present)
         })

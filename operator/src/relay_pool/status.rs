@@ -27,8 +27,41 @@ pub struct Observation<'a> {
     pub unprogrammed: Option<&'a Problem>,
     /// The StatefulSet, when there is one.
     pub stateful_set: Option<&'a StatefulSet>,
-    /// What leaving relays still hold; `None` when none leaves.
+    /// What leaving relays still hold; `None` when nobody has looked, so that the condition stays as it is.
     pub remains: Option<&'a Remains>,
+}
+
+/// What a look at a pool that is being deleted found out.
+pub struct Ending<'a> {
+    /// The pool's name.
+    pub pool: &'a str,
+    /// `metadata.generation` of the pool.
+    pub generation: i64,
+    /// The name apps used.
+    pub endpoint: &'a str,
+    /// The StatefulSet.
+    pub stateful_set: Option<&'a StatefulSet>,
+    /// What its relays still hold.
+    pub remains: &'a Remains,
+}
+
+/// The status of a pool that waits for its end, laid over the conditions it has.
+#[must_use]
+pub fn ending(observed: &Ending<'_>, now: &Time, present: &[Condition]) -> RelayPoolStatus {
+    let relays = Relays::of(observed.stateful_set);
+    let mut conditions = Conditions::of(observed.generation, now.clone());
+    let accepting = "the pool is being deleted and accepts no mail";
+    conditions.set("Ready", false, Reason::BeingDeleted.as_str(), accepting);
+    let message = leaving(observed.remains, "deliver what they hold, then the pool goes");
+    conditions.set("Draining", true, Reason::BeingDeleted.as_str(), message);
+    RelayPoolStatus {
+        endpoint: Some(observed.endpoint.to_owned()),
+        replicas: relays.present,
+        ready_replicas: relays.ready,
+        draining_messages: Some(messages(observed.remains)),
+        selector: Some(query(&selector(observed.pool))),
+        conditions: conditions.over(present),
+    }
 }
 
 /// The status, laid over the conditions the pool has.
@@ -65,25 +98,36 @@ pub fn status(observed: &Observation<'_>, now: &Time, present: &[Condition]) -> 
     let accepting = format!("{}: {}", observed.endpoint, relays.count(observed.replicas));
     set(&mut conditions, "Ready", unready.as_ref(), Reason::Ready, &accepting);
     match observed.remains {
-        Some(remains) => conditions.set("Draining", true, Reason::RelaysLeaving.as_str(), leaving(remains)),
-        None => conditions.set("Draining", false, Reason::NoRelayLeaves.as_str(), "no relay is leaving"),
+        Some(remains) if remains.messages.is_empty() => {
+            conditions.set("Draining", false, Reason::NoRelayLeaves.as_str(), "no relay is leaving");
+        }
+        Some(remains) => {
+            let message = leaving(remains, "hand over what they hold, then they go");
+            conditions.set("Draining", true, Reason::RelaysLeaving.as_str(), message);
+        }
+        None => {}
     }
+    let remains = observed.remains.filter(|remains| !remains.messages.is_empty());
     RelayPoolStatus {
         endpoint: Some(observed.endpoint.to_owned()),
         replicas: relays.present,
         ready_replicas: relays.ready,
-        draining_messages: observed.remains.map(|remains| i64::try_from(remains.total()).unwrap_or(i64::MAX)),
+        draining_messages: remains.map(messages),
         selector: Some(query(&selector(observed.pool))),
         conditions: conditions.over(present),
     }
 }
 
-/// Without the number of messages, so that the condition changes only when the relays do.
-fn leaving(remains: &Remains) -> String {
+fn messages(remains: &Remains) -> i64 {
+    i64::try_from(remains.total()).unwrap_or(i64::MAX)
+}
+
+/// Who leaves and what they do. Without the number of messages, so that the condition changes only when the relays do.
+fn leaving(remains: &Remains, what: &str) -> String {
     let list = |ordinals: Vec<u32>| ordinals.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let all = list(remains.messages.keys().copied().collect());
     let silent = list(remains.silent().collect());
-    let text = format!("relays {all} hand over what they hold, then they go");
+    let text = format!("relays {all} {what}");
     if silent.is_empty() {
         text
     } else {
@@ -228,6 +272,48 @@ mod tests {
             "Ready",
             ("False", "SecretNotFound", "2 of 2 relays accept mail, as configured before"),
         );
+    }
+
+    #[test]
+    fn a_departure_is_told_with_who_is_silent_and_stays_as_it_was_when_nobody_could_look() {
+        let (findings, set) = (Findings::default(), set(2));
+        let look = |remains: Option<&Remains>, second, present: &[Condition]| {
+            let observed = Observation {
+                pool: "main",
+                generation: 3,
+                replicas: 2,
+                endpoint: "main.mail.svc.cluster.local",
+                findings: &findings,
+                unprogrammed: None,
+                stateful_set: Some(&set),
+                remains,
+            };
+            status(&observed, &at(second), present)
+        };
+        let some = Remains { messages: [(2, Some(7)), (3, None), (4, Some(1))].into() };
+        let begun = look(Some(&some), 10, &[]);
+        check(&begun, "Draining", ("True", "RelaysLeaving", "relays 2, 3, 4 hand over"));
+        check(&begun, "Draining", ("True", "RelaysLeaving", "relays 3 do not answer"));
+        assert_eq!(begun.draining_messages, Some(8));
+        let unseen = look(None, 20, &begun.conditions);
+        check(&unseen, "Draining", ("True", "RelaysLeaving", "relays 2, 3, 4"));
+        let over = look(Some(&Remains::default()), 30, &unseen.conditions);
+        check(&over, "Draining", ("False", "NoRelayLeaves", ""));
+        assert_eq!(over.draining_messages, None);
+    }
+
+    #[test]
+    fn a_pool_that_ends_says_what_is_left_and_keeps_what_was_said_of_its_spec() {
+        let before = observe(&Findings::default(), Some(&set(2)), 10, &[]);
+        let remains = Remains { messages: [(0, Some(7)), (1, Some(0))].into() };
+        let (set, endpoint) = (set(0), "main.mail.svc.cluster.local");
+        let observed =
+            Ending { pool: "main", generation: 3, endpoint, stateful_set: Some(&set), remains: &remains };
+        let status = ending(&observed, &at(20), &before.conditions);
+        check(&status, "Draining", ("True", "BeingDeleted", "relays 0, 1 deliver what they hold"));
+        check(&status, "Ready", ("False", "BeingDeleted", "accepts no mail"));
+        check(&status, "Accepted", ("True", "Accepted", ""));
+        assert_eq!((status.draining_messages, status.replicas), (Some(7), 2));
     }
 
     #[test]

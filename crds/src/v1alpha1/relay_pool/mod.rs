@@ -2,6 +2,7 @@
 //! part of the spec is a file.
 
 mod client;
+mod deletion;
 mod header;
 mod limits;
 mod listener;
@@ -12,6 +13,7 @@ mod status;
 mod workload;
 
 pub use client::*;
+pub use deletion::*;
 pub use header::*;
 pub use limits::*;
 pub use listener::*;
@@ -115,6 +117,11 @@ pub struct RelayPoolSpec {
     /// How a relay stops.
     #[serde(default)]
     pub shutdown: Shutdown,
+    /// What becomes of queued mail when the pool is deleted. `Drain`: the relays accept nothing more and deliver what they hold, or
+    /// return it to its senders when it expires; the pool goes when nothing is left, and its volumes with it. `Discard`: pool and
+    /// volumes go at once; an Event and the operator's log tell how many messages were lost. May be changed while the pool waits.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
     /// How the relay pods are scheduled and what they may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,

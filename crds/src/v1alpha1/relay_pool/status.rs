@@ -20,13 +20,14 @@ pub struct RelayPoolStatus {
     /// The label selector of the relay pods, for autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Messages that leaving relays still hold, as far as they say; absent when none leaves. Since when: the condition `Draining`.
+    /// Messages that leaving relays still hold, those in quarantine among them, as far as the relays say; absent when none leaves.
+    /// Since when they leave: the condition `Draining`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining_messages: Option<i64>,
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Upstream and Secret it names, directly or through an Upstream,
     /// exists and has what it needs. `Programmed`: the relays' configuration and objects are in place as this generation
     /// wants them. `Ready`: they are, and all relays accept mail.
-    /// `Draining`: relays that are to go still hold mail, and are waited for.
+    /// `Draining`: relays that are to go, or all because the pool is being deleted, still hold mail and are waited for.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
