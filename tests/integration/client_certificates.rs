@@ -1,7 +1,8 @@
 //! Clients known by their certificates: which certificates a listener believes, and which names an identity admits.
 
 use postroad_crds::relay_config::{
-    Certificate, ClientCertificateRequest, Identity, IdentityKind, ListenerTls, RelayConfig, Sensitive,
+    Certificate, ClientCertificateRequest, Identity, IdentityKind, ListenerTls, Priority, RelayConfig,
+    Sensitive,
 };
 use postroad_tests::certificates::{CertificateAuthority, Holder, IssuedCertificate, Usage};
 use postroad_tests::ports::free_port;
@@ -58,7 +59,7 @@ fn identity(name: &str, dns_names: &[&str], uris: &[&str], common_names: &[&str]
         uris: owned(uris),
         common_names: owned(common_names),
     };
-    Identity { name: name.to_owned(), kind, allowed_senders: Vec::new() }
+    Identity { name: name.to_owned(), kind, allowed_senders: Vec::new(), priority: Priority::Normal }
 }
 
 impl Setting {
@@ -181,7 +182,12 @@ async fn where_a_certificate_is_optional_other_identities_count_without_one() {
     let mut refused = setting.client(None).await.unwrap();
     assert_eq!(refused.command("MAIL FROM:<a@example.com>").await.unwrap().code, 550);
     let kind = IdentityKind::Network { cidrs: vec!["127.0.0.0/8".parse().unwrap()] };
-    setting.config.identities.push(Identity { name: "local".to_owned(), kind, allowed_senders: Vec::new() });
+    setting.config.identities.push(Identity {
+        name: "local".to_owned(),
+        kind,
+        allowed_senders: Vec::new(),
+        priority: Priority::Normal,
+    });
     setting.apply(2).await;
     assert_eq!(refused.command("MAIL FROM:<a@example.com>").await.unwrap().code, 250);
 }

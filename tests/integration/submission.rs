@@ -44,8 +44,12 @@ async fn setting() -> Setting {
     let users = users.map(|(name, value)| (name.to_owned(), Sensitive(value.to_owned()))).into();
     let user_senders = BTreeMap::from([("hashed".to_owned(), vec!["*.example.com".to_owned()])]);
     let kind = IdentityKind::Password { users, user_senders };
-    config.identities =
-        vec![Identity { name: "apps".to_owned(), kind, allowed_senders: vec!["example.com".to_owned()] }];
+    config.identities = vec![Identity {
+        name: "apps".to_owned(),
+        kind,
+        allowed_senders: vec!["example.com".to_owned()],
+        priority: postroad_crds::relay_config::Priority::Normal,
+    }];
     let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
     Setting { upstream, relay, authority, config, port }
 }

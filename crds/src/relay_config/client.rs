@@ -19,6 +19,25 @@ pub struct Identity {
     /// Reverse-paths it may use: a mailbox, a domain, `*.` with a domain, or `<>` for the null reverse-path. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_senders: Vec<String>,
+    /// How urgent its messages are.
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
+}
+
+/// How urgent messages are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Priority {
+    /// Before the others: somebody waits for them.
+    High,
+    /// As everything that has not been given another.
+    #[default]
+    Normal,
+}
+
+impl Priority {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a client is recognised.

@@ -19,7 +19,7 @@ mod sensitive;
 mod upstream;
 
 pub use budget::{Connections, Rate, RateUnit, share};
-pub use client::{Identity, IdentityKind};
+pub use client::{Identity, IdentityKind, Priority};
 pub use document::{FILE_NAME, ObjectName, RelayConfig, RelayConfigError, VERSION};
 pub use hand_over::{HAND_OVER_NAME, HAND_OVER_PROTOCOL, HandOver, REMAINING_PROTOCOL, Remaining};
 pub use limits::{Headers, Limits};

@@ -28,6 +28,7 @@ use std::time::Duration;
 use smtp_protocol::ClientSession;
 
 use crate::message::MessageId;
+use crate::queue::fair::Rank;
 use crate::spool::SpoolError;
 
 /// The most jobs that a session takes at once: those that may be on their way, and the next at hand.
@@ -44,6 +45,8 @@ pub struct Job {
     pub id: MessageId,
     /// Indices into the envelope's recipients; at least one.
     pub recipients: Arc<[usize]>,
+    /// What decides when it has its turn.
+    pub rank: Rank,
     /// Sessions that broke under this job, so that one message cannot break them for ever.
     pub broken_sessions: u8,
 }

@@ -46,6 +46,8 @@ pub(super) struct Core {
     stopping: bool,
     /// When it was last asked or told anything, to notice a wall clock that steps back.
     last: Now,
+    /// The recipients of most jobs, which need no memory of their own.
+    first_alone: Arc<[usize]>,
     /// Decided and not yet given out.
     actions: VecDeque<Action>,
 }
@@ -64,6 +66,7 @@ impl Core {
             settling: 0,
             stopping: false,
             last: now,
+            first_alone: Arc::from([0]),
             actions: VecDeque::new(),
         }
     }
@@ -188,13 +191,14 @@ impl Core {
         for message in messages {
             let tenant = message.identity.as_deref().unwrap_or_default();
             let due_at = schedule::recovered(&self.policy.retry, message.due_at, now.wall);
-            self.queue.insert(message.id, due_at, tenant);
+            self.queue.insert(message.id, due_at, tenant, self.policy.priority(tenant));
         }
     }
 
     fn accept(&mut self, Accepted { envelope, state }: &Accepted, now: Instant) {
         let tenant = envelope.identity.as_deref().unwrap_or_default();
-        if self.queue.insert(envelope.id, state.next_due(), tenant)
+        let priority = self.policy.priority(tenant);
+        if self.queue.insert(envelope.id, state.next_due(), tenant, priority)
             && !state.held
             && self.queue.take(envelope.id)
         {
@@ -228,18 +232,20 @@ impl Core {
     }
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan, now: Instant) {
+        let Some(rank) = self.queue.rank(id) else { return };
         let mut by_upstream: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (route, recipients) in &plan.parts {
             let upstream = routing::choose(route, id, |name| self.lanes.takes(name, now));
             by_upstream.entry(upstream).or_default().extend(recipients);
         }
-        let mut parts = 0;
+        let mut parts = 0_u32;
         for (upstream, recipients) in by_upstream {
             match self.lanes.get_mut(upstream) {
                 Some(lane) => {
                     for part in recipients.chunks(lane.largest_part()) {
                         parts += 1;
-                        lane.push(Job { id, recipients: part.into(), broken_sessions: 0 });
+                        let recipients = if part == [0] { self.first_alone.clone() } else { part.into() };
+                        lane.push(Job { id, recipients, rank, broken_sessions: 0 });
                     }
                 }
                 // The upstream went while the message was planned.
@@ -502,7 +508,7 @@ impl Core {
         }
         let waiting = self.lanes.iter().map(|(_, lane)| lane.waiting(id)).sum::<usize>()
             + self.replan.iter().filter(|(part_of, _)| *part_of == id).count();
-        let withdrawn = self.messages.withdraw(id, waiting);
+        let withdrawn = u32::try_from(waiting).is_ok_and(|waiting| self.messages.withdraw(id, waiting));
         if withdrawn {
             self.lanes.iter_mut().for_each(|(_, lane)| lane.withdraw(id));
             self.replan.retain(|(part_of, _)| *part_of != id);

@@ -3,7 +3,7 @@
 //! Pure. Settlements of one message follow each other, because each builds on the state that the one before has stored; so
 //! every method that may allow the next one returns it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::settle::Unsettled;
 use crate::attempt::Attempt;
@@ -12,18 +12,25 @@ use crate::message::MessageId;
 
 /// All messages in flight.
 #[derive(Debug, Default)]
-pub(super) struct InFlight(HashMap<MessageId, Message>);
+pub(super) struct InFlight(BTreeMap<MessageId, Message>);
 
 #[derive(Debug, Default)]
 struct Message {
     /// Parts that are planned and have no outcome yet.
-    parts: usize,
+    parts: u32,
     /// Outcomes that no settlement covers yet: recipient index and fate.
+    /// Outcomes that no settlement covers yet. Boxed, because few have any and a million messages may be here.
+    outcomes: Option<Box<Outcomes>>,
+    /// Whether a settlement is under way.
+    settling: bool,
+}
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// Recipient index and fate.
     fates: Vec<(usize, Fate)>,
     /// The attempts they come from.
     attempts: Vec<Attempt>,
-    /// Whether a settlement is under way.
-    settling: bool,
 }
 
 impl InFlight {
@@ -32,12 +39,14 @@ impl InFlight {
     pub(super) fn planned(
         &mut self,
         id: MessageId,
-        parts: usize,
+        parts: u32,
         decided: Vec<(usize, Fate)>,
     ) -> Option<Unsettled> {
         let message = self.0.entry(id).or_default();
         message.parts += parts;
-        message.fates.extend(decided);
+        if !decided.is_empty() {
+            message.outcomes.get_or_insert_default().fates.extend(decided);
+        }
         self.next(id)
     }
 
@@ -52,8 +61,9 @@ impl InFlight {
     pub(super) fn outcome(&mut self, id: MessageId, fates: Vec<Fate>, attempt: Attempt) -> Option<Unsettled> {
         let message = self.0.get_mut(&id)?;
         message.parts = message.parts.saturating_sub(1);
-        message.fates.extend(attempt.recipients.iter().copied().zip(fates));
-        message.attempts.push(attempt);
+        let outcomes = message.outcomes.get_or_insert_default();
+        outcomes.fates.extend(attempt.recipients.iter().copied().zip(fates));
+        outcomes.attempts.push(attempt);
         self.next(id)
     }
 
@@ -69,9 +79,9 @@ impl InFlight {
 
     /// Takes back a message of which all parts still wait, so many: nothing is being done about it from here on. False, and
     /// nothing has changed, when a session has a part of it, or one is being planned, or an outcome is to be settled.
-    pub(super) fn withdraw(&mut self, id: MessageId, waiting: usize) -> bool {
+    pub(super) fn withdraw(&mut self, id: MessageId, waiting: u32) -> bool {
         let idle = |message: &Message| {
-            !message.settling && message.fates.is_empty() && message.parts == waiting && waiting > 0
+            !message.settling && message.outcomes.is_none() && message.parts == waiting && waiting > 0
         };
         self.0.get(&id).is_some_and(idle) && self.0.remove(&id).is_some()
     }
@@ -84,11 +94,11 @@ impl InFlight {
     /// The settlement that may begin now: there are outcomes, or no part is left.
     fn next(&mut self, id: MessageId) -> Option<Unsettled> {
         let message = self.0.get_mut(&id)?;
-        if message.settling || (message.fates.is_empty() && message.parts > 0) {
+        if message.settling || (message.outcomes.is_none() && message.parts > 0) {
             return None;
         }
         message.settling = true;
-        let (fates, attempts) = (std::mem::take(&mut message.fates), std::mem::take(&mut message.attempts));
+        let Outcomes { fates, attempts } = message.outcomes.take().map_or_else(Outcomes::default, |all| *all);
         Some(Unsettled { id, fates, attempts, last: message.parts == 0 })
     }
 }

@@ -1,6 +1,6 @@
 //! The lanes of all upstreams, and which lane a session belongs to. Pure.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,19 +75,19 @@ impl Lanes {
     }
 
     /// The session is over. Returns the jobs of its lane when that goes with it.
-    pub(super) fn forget(&mut self, session: SessionId, policy: &Policy) -> VecDeque<Job> {
+    pub(super) fn forget(&mut self, session: SessionId, policy: &Policy) -> Vec<Job> {
         match self.sessions.remove(&session) {
             Some(upstream) => self.drop_unused(&upstream, policy),
-            None => VecDeque::new(),
+            None => Vec::new(),
         }
     }
 
-    fn drop_unused(&mut self, upstream: &str, policy: &Policy) -> VecDeque<Job> {
+    fn drop_unused(&mut self, upstream: &str, policy: &Policy) -> Vec<Job> {
         let unused = |lane: &Lane| !lane.has_sessions() && !policy.upstreams.contains_key(upstream);
         if !self.lanes.get(upstream).is_some_and(unused) {
-            return VecDeque::new();
+            return Vec::new();
         }
-        self.lanes.remove(upstream).map_or_else(VecDeque::new, |mut lane| lane.take_ready())
+        self.lanes.remove(upstream).map_or_else(Vec::new, |mut lane| lane.take_ready())
     }
 
     /// The upstreams of the policy that have no lane.
@@ -97,12 +97,7 @@ impl Lanes {
 
     /// A lane for every upstream of the policy; budgets of new ones begin with what `saved` holds of them. Lanes of other
     /// upstreams take no more sessions and go with their last one. Returns the jobs of lanes that have gone.
-    pub(super) fn configure(
-        &mut self,
-        policy: &Policy,
-        mut saved: SavedBudgets,
-        now: Instant,
-    ) -> VecDeque<Job> {
+    pub(super) fn configure(&mut self, policy: &Policy, mut saved: SavedBudgets, now: Instant) -> Vec<Job> {
         for (name, upstream) in &policy.upstreams {
             let share = self.share(upstream, policy) as usize;
             let rates = self.rates(upstream, policy);
@@ -119,7 +114,7 @@ impl Lanes {
         }
         let gone: Vec<_> =
             self.lanes.keys().filter(|name| !policy.upstreams.contains_key(&***name)).cloned().collect();
-        let mut jobs = VecDeque::new();
+        let mut jobs = Vec::new();
         for name in gone {
             if let Some(lane) = self.lanes.get_mut(&name) {
                 lane.reconfigure(lane.upstream().clone(), 0, &[]);

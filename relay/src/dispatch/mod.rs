@@ -22,6 +22,8 @@ mod observer;
 mod plan;
 mod settle;
 mod settlement;
+#[cfg(test)]
+mod simulation;
 mod ways;
 
 pub use driver::Dispatch;

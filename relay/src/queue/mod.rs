@@ -1,9 +1,10 @@
 //! The order in which messages are due: in memory, rebuilt from the spool at start.
 //!
-//! Pure: no IO, no clock (`now` is passed in), no task. A message is *waiting* until it is due and taken, then *in flight*
-//! until dispatch settles it or gives it a new due time. The envelope and content stay in the spool; a message costs about
-//! 120 bytes here. Retry times are computed in [`schedule`]. Called by dispatch and, after an acceptance, by the submission.
+//! Pure: no IO, no clock (`now` is passed in), no task. A message *waits* until it is due, is *ready* until it has its turn
+//! ([`fair`]), then *in flight* until dispatch settles it or gives it a new due time. The envelope and content stay in the
+//! spool; a message costs about 120 bytes here. Retry times are computed in [`schedule`]. Called by dispatch.
 
+pub mod fair;
 pub mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,22 +12,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{MessageId, Timestamp};
+use fair::{Cost, Fair, Priority, Rank, Tenant};
 
-/// Messages ordered by due time, on ties by id, which is the order of acceptance.
+/// Messages ordered by due time, on ties by id, which is the order of acceptance; of those that are due, tenants take turns.
 ///
 /// Every message is held once: a second [`insert`](Queue::insert) of an id changes nothing.
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: BTreeSet<(Timestamp, MessageId)>,
+    /// What is due. A message that has left by another way than its turn is still in it and passed over.
+    ready: Fair<MessageId>,
     messages: BTreeMap<MessageId, Slot>,
+    in_flight: usize,
     tenants: Tenants,
+}
+
+/// What is planned next costs a turn, whoever it goes to.
+impl Cost for MessageId {
+    fn cost(&self) -> u32 {
+        1
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     due_at: Timestamp,
-    tenant: u32,
-    in_flight: bool,
+    tenant: Tenant,
+    priority: Priority,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Ready,
+    InFlight,
 }
 
 impl Queue {
@@ -39,57 +59,64 @@ impl Queue {
     /// Adds a message that waits until `due_at`; false when the queue holds it already.
     ///
     /// `tenant` is whom the message is counted for: the identity that let its client in.
-    pub fn insert(&mut self, id: MessageId, due_at: Timestamp, tenant: &str) -> bool {
+    pub fn insert(&mut self, id: MessageId, due_at: Timestamp, tenant: &str, priority: Priority) -> bool {
         if self.messages.contains_key(&id) {
             return false;
         }
-        let tenant = self.tenants.enter(tenant);
-        self.messages.insert(id, Slot { due_at, tenant, in_flight: false });
+        let tenant = Tenant(self.tenants.enter(tenant));
+        self.messages.insert(id, Slot { due_at, tenant, priority, stage: Stage::Waiting });
         self.waiting.insert((due_at, id))
     }
 
-    /// Takes the message that has been due for longest at `now`, which is in flight from here on.
+    /// Takes the message that is due at `now` and has its turn, which is in flight from here on.
     pub fn due(&mut self, now: Timestamp) -> Option<MessageId> {
-        let &(due_at, id) = self.waiting.first()?;
-        if due_at > now {
-            return None;
+        while let Some((_, id)) = self.waiting.first().copied().filter(|(due_at, _)| *due_at <= now) {
+            self.waiting.pop_first();
+            let slot = self.messages.get_mut(&id).expect("what waits has a slot");
+            slot.stage = Stage::Ready;
+            self.ready.push(Rank { tenant: slot.tenant, priority: slot.priority }, id);
         }
-        self.waiting.pop_first();
-        self.messages.get_mut(&id).expect("what waits has a slot").in_flight = true;
-        Some(id)
+        while let Some(id) = self.ready.pop() {
+            if let Some(slot) = self.messages.get_mut(&id).filter(|slot| slot.stage == Stage::Ready) {
+                slot.stage = Stage::InFlight;
+                self.in_flight += 1;
+                return Some(id);
+            }
+        }
+        None
     }
 
-    /// Takes this message if it waits, due or not; it is in flight from here on. False when it does not wait here.
+    /// Takes this message if it is not in flight, due or not; it is from here on. False when it is, or is not here.
     pub fn take(&mut self, id: MessageId) -> bool {
-        let Some(slot) = self.messages.get_mut(&id).filter(|slot| !slot.in_flight) else { return false };
-        slot.in_flight = true;
-        self.waiting.remove(&(slot.due_at, id))
-    }
-
-    /// When the next waiting message is due; `None` when none waits.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.waiting.first().map(|(due_at, _)| *due_at)
-    }
-
-    /// Forgets a message, waiting or in flight: its last recipient's fate is known. False when it is not here.
-    pub fn settle(&mut self, id: MessageId) -> bool {
-        let Some(slot) = self.messages.remove(&id) else { return false };
-        if !slot.in_flight {
-            self.waiting.remove(&(slot.due_at, id));
-        }
-        self.tenants.leave(slot.tenant);
+        let Some(slot) = self.messages.get(&id).copied().filter(|slot| slot.stage != Stage::InFlight) else {
+            return false;
+        };
+        self.leave(id, slot);
+        self.set(id, Slot { stage: Stage::InFlight, ..slot });
+        self.in_flight += 1;
         true
     }
 
-    /// Lets a message, in flight or waiting, wait until `due_at`. False when it is not here.
+    /// When the next message is due; in the past when some are due already, `None` when none waits.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let waiting = self.waiting.first().map(|(due_at, _)| *due_at);
+        if self.ready.is_empty() { waiting } else { Some(Timestamp(0)) }
+    }
+
+    /// Forgets a message, wherever it is: its last recipient's fate is known. False when it is not here.
+    pub fn settle(&mut self, id: MessageId) -> bool {
+        let Some(slot) = self.messages.remove(&id) else { return false };
+        self.leave(id, slot);
+        self.tenants.leave(slot.tenant.0);
+        true
+    }
+
+    /// Lets a message, wherever it is, wait until `due_at`. False when it is not here.
     pub fn reschedule(&mut self, id: MessageId, due_at: Timestamp) -> bool {
-        let Some(slot) = self.messages.get_mut(&id) else { return false };
-        if !slot.in_flight {
-            self.waiting.remove(&(slot.due_at, id));
-        }
-        slot.in_flight = false;
-        slot.due_at = due_at;
+        let Some(slot) = self.messages.get(&id).copied() else { return false };
+        self.leave(id, slot);
+        self.set(id, Slot { due_at, stage: Stage::Waiting, ..slot });
         self.waiting.insert((due_at, id))
     }
 
@@ -105,7 +132,28 @@ impl Queue {
         }
     }
 
-    /// Messages held: waiting and in flight.
+    fn leave(&mut self, id: MessageId, slot: Slot) {
+        match slot.stage {
+            Stage::Waiting => {
+                self.waiting.remove(&(slot.due_at, id));
+            }
+            // It is passed over when its turn comes.
+            Stage::Ready => {}
+            Stage::InFlight => self.in_flight -= 1,
+        }
+    }
+
+    fn set(&mut self, id: MessageId, slot: Slot) {
+        self.messages.insert(id, slot);
+    }
+
+    /// What decides when the message has its turn; `None` when it is not here.
+    #[must_use]
+    pub fn rank(&self, id: MessageId) -> Option<Rank> {
+        self.messages.get(&id).map(|slot| Rank { tenant: slot.tenant, priority: slot.priority })
+    }
+
+    /// Messages held: waiting, ready and in flight.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -120,7 +168,7 @@ impl Queue {
     /// Messages taken by [`due`](Queue::due) and neither settled nor rescheduled.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.messages.len() - self.waiting.len()
+        self.in_flight
     }
 
     /// The message accepted first of those held; its id tells when ([`MessageId`] starts with its time).
@@ -187,7 +235,7 @@ mod tests {
     fn queue(messages: &[(u128, u64)]) -> Queue {
         let mut queue = Queue::new();
         for &(id, due_at) in messages {
-            assert!(queue.insert(MessageId(id), Timestamp(due_at), "apps"));
+            assert!(queue.insert(MessageId(id), Timestamp(due_at), "apps", Priority::Normal));
         }
         queue
     }
@@ -219,7 +267,7 @@ mod tests {
         let mut queue = queue(&[(1, 0)]);
         assert_eq!(queue.due(NOW), Some(MessageId(1)));
         assert_eq!(queue.due(NOW), None);
-        assert!(!queue.insert(MessageId(1), Timestamp(0), "apps"), "held already");
+        assert!(!queue.insert(MessageId(1), Timestamp(0), "apps", Priority::Normal), "held already");
         assert_eq!(queue.next_due(), None);
         assert!(queue.reschedule(MessageId(1), Timestamp(2_000)));
         assert_eq!((queue.in_flight(), queue.due(NOW)), (0, None));
@@ -239,13 +287,37 @@ mod tests {
     fn messages_are_counted_by_tenant() {
         let mut queue = Queue::new();
         for (id, tenant) in [(1, "a"), (2, "b"), (3, "a")] {
-            queue.insert(MessageId(id), NOW, tenant);
+            queue.insert(MessageId(id), NOW, tenant, Priority::Normal);
         }
         queue.settle(MessageId(2));
-        queue.insert(MessageId(4), NOW, "c");
+        queue.insert(MessageId(4), NOW, "c", Priority::Normal);
         let mut counts: Vec<_> = queue.tenants().collect();
         counts.sort_unstable();
         assert_eq!(counts, [("a", 2), ("c", 1)]);
+    }
+
+    #[test]
+    fn of_what_is_due_tenants_take_turns_and_the_high_class_goes_first() {
+        let mut queue = Queue::new();
+        for (id, tenant, priority) in [
+            (1, "bulk", Priority::Normal),
+            (2, "bulk", Priority::Normal),
+            (3, "shop", Priority::Normal),
+            (4, "reset", Priority::High),
+        ] {
+            queue.insert(MessageId(id), NOW, tenant, priority);
+        }
+        assert_eq!(drain(&mut queue, NOW), [4, 1, 3, 2]);
+    }
+
+    #[test]
+    fn a_message_that_left_by_another_way_than_its_turn_is_passed_over() {
+        let mut queue = queue(&[(1, 0), (2, 0), (3, 0), (4, 0)]);
+        assert_eq!(queue.due(NOW), Some(MessageId(1)));
+        assert!(queue.settle(MessageId(2)) && queue.take(MessageId(3)) && !queue.take(MessageId(3)));
+        assert_eq!((queue.in_flight(), queue.next_due()), (2, Some(Timestamp(0))));
+        assert_eq!(drain(&mut queue, NOW), [4]);
+        assert_eq!(queue.next_due(), None);
     }
 
     proptest! {
@@ -260,7 +332,7 @@ mod tests {
                 let key = MessageId(id);
                 match operation {
                     0 => {
-                        let new = queue.insert(key, Timestamp(time), "t");
+                        let new = queue.insert(key, Timestamp(time), "t", Priority::Normal);
                         prop_assert_eq!(new, model.entry(id).or_insert((time, false)) == &(time, false) && new);
                     }
                     1 => prop_assert_eq!(queue.settle(key), model.remove(&id).is_some()),
@@ -271,10 +343,16 @@ mod tests {
                     }
                     _ => {
                         now += time / 10;
-                        let expected = model.iter().filter(|(_, slot)| !slot.1 && slot.0 <= now)
-                            .map(|(id, slot)| (slot.0, *id)).min();
-                        prop_assert_eq!(queue.due(Timestamp(now)).map(|id| id.0), expected.map(|(_, id)| id));
-                        if let Some((_, id)) = expected { model.get_mut(&id).expect("just found").1 = true; }
+                        let given = queue.due(Timestamp(now)).map(|id| id.0);
+                        let may_go = |slot: &(u64, bool)| !slot.1 && slot.0 <= now;
+                        match given {
+                            Some(id) => {
+                                let slot = model.get_mut(&id).expect("it is held");
+                                prop_assert!(may_go(slot));
+                                slot.1 = true;
+                            }
+                            None => prop_assert!(!model.values().any(may_go)),
+                        }
                     }
                 }
                 prop_assert_eq!(queue.len(), model.len());

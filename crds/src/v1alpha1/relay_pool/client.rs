@@ -51,6 +51,26 @@ pub struct Identity {
     #[schemars(length(max = 256), inner(length(min = 1, max = 320)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_senders: Vec<String>,
+    /// `High`: its messages go before those of `Normal` identities, which keep a tenth of what an upstream takes while both
+    /// wait. For what somebody waits for, such as password resets. A change counts for messages accepted from then on.
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
+}
+
+/// How urgent the messages of an identity are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// As everything else.
+    #[default]
+    Normal,
+}
+
+impl Priority {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How an identity recognises clients.

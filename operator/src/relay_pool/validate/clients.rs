@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use postroad_crds::relay_config as relay;
-use postroad_crds::v1alpha1::{ClientCertificateIdentity, Identity, IdentityType, PasswordIdentity};
+use postroad_crds::v1alpha1::{
+    ClientCertificateIdentity, Identity, IdentityType, PasswordIdentity, Priority,
+};
 
 use super::pattern::{cidrs, domains, senders};
 use super::place::At;
@@ -42,7 +44,11 @@ pub(super) fn identities(
         let allowed_senders =
             findings.spec(senders(at, &format!("{field}.allowedSenders"), &spec.allowed_senders));
         if let (Some(kind), Some(allowed_senders)) = (kind, allowed_senders) {
-            identities.push(relay::Identity { name: spec.name.clone(), kind, allowed_senders });
+            let priority = match spec.priority {
+                Priority::High => relay::Priority::High,
+                Priority::Normal => relay::Priority::Normal,
+            };
+            identities.push(relay::Identity { name: spec.name.clone(), kind, allowed_senders, priority });
         }
     }
     identities

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use postroad_crds::relay_config::{self as rendered, RelayConfig};
+use postroad_crds::relay_config::{self as rendered, Priority, RelayConfig};
 
 use super::fault::{PolicyError, invalid};
 use crate::client_certificate::{CertificateRule, ClientCertificate};
@@ -23,6 +23,8 @@ pub struct Identity {
     pub senders: Senders,
     /// For users whose addresses differ: theirs.
     pub user_senders: BTreeMap<String, Senders>,
+    /// How urgent its clients' messages are.
+    pub priority: Priority,
 }
 
 /// How an identity recognises a client.
@@ -82,7 +84,8 @@ pub(super) fn compile_identity(identity: &rendered::Identity) -> Result<Identity
         }
     };
     let senders = senders(&identity.allowed_senders)?;
-    Ok(Identity { name: identity.name.as_str().into(), recognition, senders, user_senders })
+    let (name, priority) = (identity.name.as_str().into(), identity.priority);
+    Ok(Identity { name, recognition, senders, user_senders, priority })
 }
 
 /// Made of the configuration's own secrets, which all relays of the pool have and nobody else.

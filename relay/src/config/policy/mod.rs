@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_crds::relay_config::RelayConfig;
+use postroad_crds::relay_config::{Priority, RelayConfig};
 
 use self::client::{compile_identity, pool_secret};
 use self::fault::invalid;
@@ -78,6 +78,14 @@ impl Policy {
     #[must_use]
     pub fn role(&self, ordinal: u32) -> Role {
         self.hand_over.as_ref().map_or(Role::Serving, |hand_over| hand_over.role(ordinal))
+    }
+
+    /// How urgent the messages of this identity are; what the relay composes itself, and those of an identity that is gone, are
+    /// as urgent as any.
+    #[must_use]
+    pub fn priority(&self, identity: &str) -> Priority {
+        let found = self.identities.iter().find(|held| &*held.name == identity);
+        found.map_or(Priority::Normal, |identity| identity.priority)
     }
 
     /// Compiles a rendered configuration.

@@ -5,7 +5,6 @@
 mod gate;
 mod sessions;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use crate::budget::{Budget, Clock, Rate, Refusal, Saved};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
 use crate::message::MessageId;
+use crate::queue::fair::{Cost, Fair};
 use gate::Gate;
 use sessions::Sessions;
 
@@ -34,7 +34,7 @@ pub(super) enum Action {
 pub(super) struct Lane {
     upstream: Arc<UpstreamPolicy>,
     share: usize,
-    ready: VecDeque<Job>,
+    ready: Fair<Job>,
     sessions: Sessions,
     gate: Gate,
     budget: Budget,
@@ -45,7 +45,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize, budget: Budget, clock: Clock) -> Self {
-        let (ready, sessions, gate) = (VecDeque::new(), Sessions::default(), Gate::default());
+        let (ready, sessions, gate) = (Fair::default(), Sessions::default(), Gate::default());
         Self { upstream, share, ready, sessions, gate, budget, full_until: None, clock }
     }
 
@@ -100,16 +100,16 @@ impl Lane {
     // Jobs.
 
     pub(super) fn push(&mut self, job: Job) {
-        self.ready.push_back(job);
+        self.ready.push(job.rank, job);
     }
 
     /// Puts a job that was not begun back at the head.
     pub(super) fn push_front(&mut self, job: Job) {
-        self.ready.push_front(job);
+        self.ready.push_front(job.rank, job);
     }
 
-    pub(super) fn take_ready(&mut self) -> VecDeque<Job> {
-        std::mem::take(&mut self.ready)
+    pub(super) fn take_ready(&mut self) -> Vec<Job> {
+        self.ready.take(|_| true)
     }
 
     /// How many ready jobs carry the message.
@@ -124,7 +124,7 @@ impl Lane {
 
     /// Removes the ready jobs that carry the message.
     pub(super) fn withdraw(&mut self, id: MessageId) {
-        self.ready.retain(|job| job.id != id);
+        self.ready.take(|job| job.id == id);
     }
 
     /// Removes the ready jobs for which `expired` holds, while the upstream is left alone.
@@ -132,9 +132,7 @@ impl Lane {
         if self.gate.is_open() && self.full_until.is_none() {
             return Vec::new();
         }
-        let (expired, kept): (Vec<_>, VecDeque<_>) = partition(std::mem::take(&mut self.ready), expired);
-        self.ready = kept;
-        expired
+        self.ready.take(expired)
     }
 
     /// Why the upstream gets nothing, if so.
@@ -239,8 +237,9 @@ impl Lane {
             return None;
         }
         self.full_until = None;
-        if self.ready.front().is_some_and(|job| job.recipients.len() > self.largest_part()) {
-            return self.ready.pop_front().map(Action::Replan);
+        let largest = self.largest_part();
+        if self.ready.front().is_some_and(|job| job.recipients.len() > largest) {
+            return self.ready.pop().map(Action::Replan);
         }
         if let Some(id) = self.sessions.idle() {
             return self.assign(id, now);
@@ -261,7 +260,7 @@ impl Lane {
         match self.budget.spend(spent, self.clock.time(now)) {
             Ok(()) => {
                 self.sessions.begin_job(id, spent);
-                self.ready.pop_front().map(|job| Action::Assign(id, job))
+                self.ready.pop().map(|job| Action::Assign(id, job))
             }
             Err(refusal) => {
                 if let Refusal::Until(time) = refusal {
@@ -277,12 +276,11 @@ fn recipients(job: &Job) -> u64 {
     job.recipients.len() as u64
 }
 
-fn partition(jobs: VecDeque<Job>, wanted: impl Fn(&Job) -> bool) -> (Vec<Job>, VecDeque<Job>) {
-    let (mut chosen, mut others) = (Vec::new(), VecDeque::with_capacity(jobs.len()));
-    for job in jobs {
-        if wanted(&job) { chosen.push(job) } else { others.push_back(job) }
+/// A recipient is a turn.
+impl Cost for Job {
+    fn cost(&self) -> u32 {
+        u32::try_from(self.recipients.len()).unwrap_or(u32::MAX)
     }
-    (chosen, others)
 }
 
 #[cfg(test)]

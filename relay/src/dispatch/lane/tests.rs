@@ -4,6 +4,7 @@ use super::gate::FIRST_WAIT;
 use super::*;
 use crate::config::Policy;
 use crate::message::MessageId;
+use crate::queue::fair::{Priority, Rank, Tenant};
 use postroad_crds::relay_config::RelayConfig;
 
 fn upstream(keep: u32) -> Arc<UpstreamPolicy> {
@@ -33,8 +34,10 @@ fn lane(rates: &[Rate]) -> Lane {
     Lane::new(upstream(1), 2, Budget::new(rates, None, wall), Clock::new(now, wall))
 }
 
+const RANK: Rank = Rank { tenant: Tenant(0), priority: Priority::Normal };
+
 fn job(number: u128) -> Job {
-    Job { id: MessageId(number), recipients: Arc::from([0]), broken_sessions: 0 }
+    Job { id: MessageId(number), recipients: Arc::from([0]), rank: RANK, broken_sessions: 0 }
 }
 
 /// Names what the lane wants done until it wants nothing, opening sessions as it asks.
