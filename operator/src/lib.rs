@@ -17,6 +17,7 @@ pub mod lease;
 pub mod local;
 pub mod metrics;
 pub mod queue;
+pub mod rates;
 pub mod reason;
 pub mod relay_pool;
 pub mod report;

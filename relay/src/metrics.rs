@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::budget::Scope;
 use crate::spool::{Fate, Usage};
 use crate::submission::refusal::Reason;
 
@@ -101,7 +102,7 @@ pub struct Metrics {
     /// Whether the last attempt to reach the upstream succeeded.
     pub upstream_up: Family<UpstreamLabel, Gauge>,
     /// How much of the upstream's fullest rate is used.
-    pub budget_used_percent: Family<UpstreamLabel, Gauge>,
+    pub budget_used_percent: Family<BudgetLabel, Gauge>,
     /// Parts of messages that are due and wait for the upstream.
     pub upstream_waiting: Family<UpstreamLabel, Gauge>,
     /// Seconds since the oldest of them was accepted.
@@ -296,7 +297,7 @@ impl Metrics {
         );
         r.register(
             "budget_used_percent",
-            "How much of this relay's share of the upstream's fullest rate is used; looked at every 30 seconds",
+            "How much of this relay's share of the fullest rate is used, of an upstream, a `route` or an `identity`; looked at every 30 seconds",
             self.budget_used_percent.clone(),
         );
         r.register(
@@ -424,6 +425,15 @@ pub fn upstream(name: &str) -> UpstreamLabel {
     UpstreamLabel { upstream: name.to_owned() }
 }
 
+/// The label set of what has a budget: one label, `upstream`, `route` or `identity`.
+pub type BudgetLabel = Vec<(&'static str, String)>;
+
+/// The label set of this budget.
+#[must_use]
+pub fn budget(scope: &Scope) -> BudgetLabel {
+    vec![(scope.kind(), scope.name().to_owned())]
+}
+
 /// The label set of a route.
 #[must_use]
 pub fn route(name: &str) -> RouteLabel {
@@ -456,12 +466,12 @@ mod tests {
             &metrics.sessions_share,
             &metrics.upstream_up,
             &metrics.upstream_port,
-            &metrics.budget_used_percent,
             &metrics.upstream_waiting,
             &metrics.upstream_waiting_oldest_seconds,
         ] {
             drop(family.get_or_create(&label));
         }
+        drop(metrics.budget_used_percent.get_or_create(&budget(&Scope::Upstream("example".into()))));
         drop(metrics.route_priority.get_or_create(&route("example")));
         drop(metrics.route_fail_overs.get_or_create(&route("example")));
         for reason in Reason::ALL {

@@ -59,7 +59,13 @@ fn identity(name: &str, dns_names: &[&str], uris: &[&str], common_names: &[&str]
         uris: owned(uris),
         common_names: owned(common_names),
     };
-    Identity { name: name.to_owned(), kind, allowed_senders: Vec::new(), priority: Priority::Normal }
+    Identity {
+        name: name.to_owned(),
+        kind,
+        allowed_senders: Vec::new(),
+        priority: Priority::Normal,
+        rates: Vec::new(),
+    }
 }
 
 impl Setting {
@@ -187,6 +193,7 @@ async fn where_a_certificate_is_optional_other_identities_count_without_one() {
         kind,
         allowed_senders: Vec::new(),
         priority: Priority::Normal,
+        rates: Vec::new(),
     });
     setting.apply(2).await;
     assert_eq!(refused.command("MAIL FROM:<a@example.com>").await.unwrap().code, 250);

@@ -49,6 +49,7 @@ async fn setting() -> Setting {
         kind,
         allowed_senders: vec!["example.com".to_owned()],
         priority: postroad_crds::relay_config::Priority::Normal,
+        rates: Vec::new(),
     }];
     let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
     Setting { upstream, relay, authority, config, port }

@@ -1,4 +1,4 @@
-//! What an upstream may be given by the whole pool, and each relay's share of it.
+//! What an upstream may be given, or a route or an identity may send, over the whole pool, and each relay's share of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ impl Connections {
     }
 }
 
-/// A bound on what an upstream is given in every span of `per_seconds`, however it is laid.
+/// A bound on what goes in every span of `per_seconds`, however it is laid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rate {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Rate;
 use super::sensitive::Sensitive;
 
 /// One rule that lets clients in, under the name that refusals, logs and metrics show.
@@ -22,6 +23,9 @@ pub struct Identity {
     /// How urgent its messages are.
     #[serde(default, skip_serializing_if = "Priority::is_default")]
     pub priority: Priority,
+    /// Bounds on what its clients send over the whole pool, as it goes on to upstreams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rate>,
 }
 
 /// How urgent messages are.

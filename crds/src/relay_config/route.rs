@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Rate;
+
 /// Which messages go to which upstreams.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,6 +22,9 @@ pub struct Route {
     pub identities: Vec<String>,
     /// Where it goes. Never empty.
     pub upstreams: Vec<RouteUpstream>,
+    /// Bounds on what takes it over the whole pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<Rate>,
 }
 
 /// One of a route's upstreams.

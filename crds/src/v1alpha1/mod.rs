@@ -10,12 +10,14 @@
 
 mod condition;
 mod quantity;
+mod rate;
 mod reference;
 mod relay_pool;
 mod upstream;
 
 pub use condition::{Conditions, condition};
 pub use quantity::{InvalidQuantity, octets};
+pub use rate::Rate;
 pub use reference::SecretReference;
 pub use relay_pool::*;
 pub use upstream::*;

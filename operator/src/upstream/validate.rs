@@ -5,9 +5,10 @@ use postroad_crds::provider::{Preset, Provider};
 use postroad_crds::relay_config as relay;
 use postroad_crds::reply_rule::{ReplyOutcome, ReplyRule};
 use postroad_crds::v1alpha1::{
-    Connections, Rate, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
+    Connections, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
 };
 
+use crate::rates::rates;
 use crate::reason::{Findings, Problem, Reason};
 use crate::secrets::Secrets;
 
@@ -29,7 +30,7 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
     let preset = upstream.spec.provider.map(Provider::preset);
     let preset = preset.as_ref();
     let connections = findings.spec(connections(name, &upstream.spec.connections, preset));
-    let rates = findings.spec(upstream.spec.rates.iter().map(|spec| rate(name, spec)).collect());
+    let rates = findings.spec(rates(&upstream.spec.rates).map_err(|what| invalid(name, ".rates", &what)));
     let replies = findings.spec(replies(name, &upstream.spec.replies, preset));
     let destination = match (&upstream.spec.smarthost, &upstream.spec.sandbox) {
         (Some(host), None) => {
@@ -160,22 +161,6 @@ fn connections(
             900,
         )?,
     })
-}
-
-fn rate(name: &str, spec: &Rate) -> Result<relay::Rate, Problem> {
-    let (limit, unit) = match (spec.messages, spec.recipients) {
-        (Some(messages), None) => (messages, relay::RateUnit::Messages),
-        (None, Some(recipients)) => (recipients, relay::RateUnit::Recipients),
-        _ => {
-            return Err(invalid(
-                name,
-                ".rates",
-                "a rate counts messages or recipients: set exactly one of them",
-            ));
-        }
-    };
-    let per_seconds = count(name, "rates.perSeconds", spec.per_seconds)?;
-    Ok(relay::Rate { limit: count(name, "rates", limit)?, unit, per_seconds })
 }
 
 /// The Upstream's own rules before those of its provider.

@@ -1,4 +1,4 @@
-//! All windows of one upstream as one budget, and how much of it may be spent before a restart could forget it. Pure.
+//! All windows of one scope as one budget, and how much of it may be spent before a restart could forget it. Pure.
 //!
 //! What is spent of windows longer than [`SHORT`] is recorded ahead: a record on disk covers an amount that is spent after it, and
 //! whoever reads it after a crash counts that amount as spent. Shorter windows are not recorded; a relay starts with them used up.
@@ -17,7 +17,7 @@ const RECORD_PART: u64 = 50;
 /// After a record could not be written.
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
-/// A bound on what an upstream is given.
+/// A bound on what goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// At most so many.
@@ -46,7 +46,7 @@ pub enum Refusal {
     Event,
 }
 
-/// What a ledger holds of one upstream.
+/// What a ledger holds of one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Saved {
@@ -69,7 +69,7 @@ struct Counted {
     window: Window,
 }
 
-/// What one upstream may be given.
+/// What of one scope may go.
 #[derive(Debug)]
 pub struct Budget {
     windows: Vec<Counted>,
@@ -78,8 +78,12 @@ pub struct Budget {
     /// Recipients spent since the start, and the amount that records cover.
     spent: u64,
     covered: u64,
+    /// The recipients of a message that no record covered.
+    uncovered: u64,
     writing: bool,
     not_before: Timestamp,
+    /// Grows whenever there may be more room than before, beside by time.
+    revision: u64,
 }
 
 impl Budget {
@@ -102,13 +106,16 @@ impl Budget {
             under_way: (0, 0),
             spent: 0,
             covered: 0,
+            uncovered: 0,
             writing: false,
             not_before: Timestamp(0),
+            revision: 0,
         }
     }
 
     /// Puts other rates in force. Windows of the same length and unit keep what they have counted.
     pub fn change(&mut self, rates: &[Rate]) {
+        self.revision += 1;
         let mut old = std::mem::take(&mut self.windows);
         self.windows = rates
             .iter()
@@ -127,11 +134,11 @@ impl Budget {
         usize::try_from(least.max(1)).unwrap_or(usize::MAX)
     }
 
-    /// Spends one message of so many recipients; an outcome must follow.
+    /// Whether one message of so many recipients may be [spent](Self::spend).
     ///
     /// # Errors
-    /// When a window has no room for it or no record covers it. Nothing is spent then.
-    pub fn spend(&mut self, recipients: u64, now: Timestamp) -> Result<(), Refusal> {
+    /// When a window has no room for it or no record covers it.
+    pub fn admit(&mut self, recipients: u64, now: Timestamp) -> Result<(), Refusal> {
         for held in &self.windows {
             let (amount, under_way) = match held.rate.unit {
                 Unit::Messages => (1, self.under_way.0),
@@ -145,15 +152,21 @@ impl Budget {
             }
         }
         if self.is_recorded() && self.spent + recipients > self.covered {
+            self.uncovered = recipients;
             return Err(Refusal::Event);
         }
+        Ok(())
+    }
+
+    /// Spends a message that was admitted; an outcome must follow.
+    pub fn spend(&mut self, recipients: u64) {
         self.spent += recipients;
         self.under_way = (self.under_way.0 + 1, self.under_way.1 + recipients);
-        Ok(())
     }
 
     /// The outcome of a message that was spent.
     pub fn outcome(&mut self, recipients: u64, now: Timestamp) {
+        self.revision += 1;
         self.under_way.0 = self.under_way.0.saturating_sub(1);
         self.under_way.1 = self.under_way.1.saturating_sub(recipients);
         for held in &mut self.windows {
@@ -162,20 +175,23 @@ impl Budget {
         }
     }
 
+    /// Another number when there may be more room than before though no time has passed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     fn is_recorded(&self) -> bool {
         self.windows.iter().any(|held| held.rate.per > SHORT)
     }
 
-    /// The record that has to be on stable storage before much more is spent, with the amount to confirm it by. `next` is the
-    /// number of recipients that wait to be spent.
-    pub fn record(&mut self, next: u64, now: Timestamp) -> Option<(Saved, u64)> {
+    /// The record that has to be on stable storage before much more is spent, with the amount to confirm it by: when a message
+    /// was refused for want of one, or half of what the last one covers is spent.
+    pub fn record(&mut self, now: Timestamp) -> Option<(Saved, u64)> {
         let recorded = self.windows.iter().filter(|held| held.rate.per > SHORT);
-        let part = recorded.map(|held| held.rate.limit / RECORD_PART).min()?.max(next).max(1);
-        if next == 0
-            || self.writing
-            || now < self.not_before
-            || self.spent + part.div_ceil(2).max(next) <= self.covered
-        {
+        let part = recorded.map(|held| held.rate.limit / RECORD_PART).min()?.max(self.uncovered).max(1);
+        let half_spent = part > 1 && self.covered > 0 && self.spent + part / 2 > self.covered;
+        if self.writing || now < self.not_before || (self.uncovered == 0 && !half_spent) {
             return None;
         }
         self.writing = true;
@@ -201,6 +217,8 @@ impl Budget {
     /// The record that covers this amount is on stable storage.
     pub fn recorded(&mut self, covered: u64) {
         self.writing = false;
+        self.uncovered = 0;
+        self.revision += 1;
         self.covered = self.covered.max(covered);
     }
 
@@ -235,9 +253,14 @@ mod tests {
         Rate { limit, unit, per: Duration::from_secs(seconds) }
     }
 
-    /// Writes the record that is due, at once.
+    fn spend(budget: &mut Budget, recipients: u64, now: Timestamp) -> Result<(), Refusal> {
+        budget.admit(recipients, now).map(|()| budget.spend(recipients))
+    }
+
+    /// Writes the record that is due for a message, at once.
     fn write(budget: &mut Budget, next: u64, now: Timestamp) -> Option<Saved> {
-        let (saved, covered) = budget.record(next, now)?;
+        let _ = budget.admit(next, now);
+        let (saved, covered) = budget.record(now)?;
         budget.recorded(covered);
         Some(saved)
     }
@@ -246,34 +269,34 @@ mod tests {
     fn what_is_under_way_counts_and_its_window_begins_with_its_outcome() {
         let rates = [rate(2, Unit::Messages, 1)];
         let (mut budget, start) = (Budget::new(&rates, None, Timestamp(0)), Timestamp(5_000));
-        assert_eq!(budget.spend(9, start), Ok(()));
-        assert_eq!(budget.spend(9, start), Ok(()));
-        assert_eq!(budget.spend(9, Timestamp(60_000)), Err(Refusal::Event), "two are under way");
+        assert_eq!(spend(&mut budget, 9, start), Ok(()));
+        assert_eq!(spend(&mut budget, 9, start), Ok(()));
+        assert_eq!(spend(&mut budget, 9, Timestamp(60_000)), Err(Refusal::Event), "two are under way");
         budget.outcome(9, Timestamp(60_000));
-        let Err(Refusal::Until(moment)) = budget.spend(9, Timestamp(60_001)) else {
+        let Err(Refusal::Until(moment)) = spend(&mut budget, 9, Timestamp(60_001)) else {
             panic!("the window is full")
         };
         assert!(moment.0 > 61_000, "{moment:?}");
         budget.outcome(9, Timestamp(60_001));
-        assert_eq!(budget.spend(9, Timestamp(61_020)), Ok(()));
+        assert_eq!(spend(&mut budget, 9, Timestamp(61_020)), Ok(()));
     }
 
     #[test]
     fn a_start_waits_short_windows_out() {
         let mut budget = Budget::new(&[rate(100, Unit::Messages, 1)], None, Timestamp(5_000));
-        assert!(matches!(budget.spend(1, Timestamp(5_500)), Err(Refusal::Until(_))));
-        assert_eq!(budget.spend(1, Timestamp(6_020)), Ok(()));
+        assert!(matches!(spend(&mut budget, 1, Timestamp(5_500)), Err(Refusal::Until(_))));
+        assert_eq!(spend(&mut budget, 1, Timestamp(6_020)), Ok(()));
     }
 
     #[test]
     fn nothing_is_spent_that_no_record_covers() {
         let now = Timestamp(5_000);
         let mut budget = Budget::new(&[rate(100, Unit::Recipients, 3600)], None, now);
-        assert_eq!(budget.spend(3, now), Err(Refusal::Event));
-        assert!(budget.record(3, now).is_some() && budget.record(3, now).is_none(), "one at a time");
+        assert_eq!(spend(&mut budget, 3, now), Err(Refusal::Event));
+        assert!(budget.record(now).is_some() && budget.record(now).is_none(), "one at a time");
         budget.not_recorded(now);
-        assert_eq!(budget.spend(3, now), Err(Refusal::Event), "the record failed");
-        assert!(budget.record(3, now.after(RECORD_AGAIN)).is_some());
+        assert_eq!(spend(&mut budget, 3, now), Err(Refusal::Event), "the record failed");
+        assert!(budget.record(now.after(RECORD_AGAIN)).is_some());
     }
 
     #[test]
@@ -281,13 +304,13 @@ mod tests {
         let (mut budget, now) =
             (Budget::new(&[rate(1, Unit::Messages, 3600)], None, Timestamp(0)), Timestamp(9));
         write(&mut budget, 1, now);
-        budget.spend(1, now).unwrap();
+        spend(&mut budget, 1, now).unwrap();
         budget.outcome(1, now);
         budget.change(&[rate(2, Unit::Messages, 3600)]);
         write(&mut budget, 1, now);
-        assert_eq!((budget.spend(1, now), budget.largest()), (Ok(()), usize::MAX));
+        assert_eq!((spend(&mut budget, 1, now), budget.largest()), (Ok(()), usize::MAX));
         budget.outcome(1, now);
-        assert!(budget.spend(1, now).is_err() && budget.used_percent(now) == Some(100));
+        assert!(spend(&mut budget, 1, now).is_err() && budget.used_percent(now) == Some(100));
     }
 
     proptest! {
@@ -310,7 +333,7 @@ mod tests {
                 if let Some(saved) = write(&mut budget, recipients, now) {
                     disk = Some(saved);
                 }
-                if budget.spend(recipients, now).is_ok() {
+                if spend(&mut budget, recipients, now).is_ok() {
                     times.push((now.0, recipients));
                     budget.outcome(recipients, now);
                 }

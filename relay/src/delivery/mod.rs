@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use smtp_protocol::ClientSession;
 
+use crate::budget::Scope;
 use crate::message::MessageId;
 use crate::queue::fair::Rank;
 use crate::spool::SpoolError;
@@ -47,6 +48,8 @@ pub struct Job {
     pub recipients: Arc<[usize]>,
     /// What decides when it has its turn.
     pub rank: Rank,
+    /// The budgets that it counts for, beside its upstream's.
+    pub scopes: Arc<[Scope]>,
     /// Sessions that broke under this job, so that one message cannot break them for ever.
     pub broken_sessions: u8,
 }

@@ -14,9 +14,10 @@ use super::news::{News, Remedy};
 use super::obey::Obeyed;
 use super::plan::{self, Plan, Planned, Request};
 use super::settle::{Settled, Unsettled};
+use super::shares;
 use super::ways::Ways;
 use crate::attempt::Attempt;
-use crate::budget::{Clock, Saved};
+use crate::budget::{Budgets, Clock, Scope};
 use crate::config::Policy;
 use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
@@ -37,6 +38,7 @@ pub(super) struct Core {
     policy: Arc<Policy>,
     queue: Queue,
     lanes: Lanes,
+    budgets: Budgets,
     ways: Ways,
     messages: InFlight,
     /// Parts planned under a policy that is no longer in force, or for an upstream that has failed since.
@@ -58,7 +60,8 @@ impl Core {
         Self {
             policy,
             queue: Queue::new(),
-            lanes: Lanes::new(ordinal, Clock::new(now.monotonic, now.wall)),
+            lanes: Lanes::new(ordinal),
+            budgets: Budgets::new(Clock::new(now.monotonic, now.wall)),
             ways: Ways::default(),
             messages: InFlight::default(),
             replan: VecDeque::new(),
@@ -81,10 +84,8 @@ impl Core {
             Event::Reported(session, report) => self.hear(session, report, now),
             Event::NotTaken(session, job) => self.give_back(session, job, now.monotonic),
             Event::Settled(result) => self.settled(result, now),
-            Event::Recorded(Recorded { upstream, covered }) => {
-                if let Some(lane) = self.lanes.get_mut(&upstream) {
-                    lane.recorded(covered, now.monotonic);
-                }
+            Event::Recorded(Recorded { scope, covered }) => {
+                self.budgets.recorded(&scope, covered, now.monotonic);
             }
             Event::Ordered(order) => self.ordered(order),
             Event::Obeyed(obeyed) => self.obeyed(obeyed),
@@ -108,7 +109,7 @@ impl Core {
             if let Some(request) = self.next_request(now) {
                 return Some(Action::Plan(request));
             }
-            match self.lanes.next_action(now.monotonic) {
+            match self.lanes.next_action(&mut self.budgets, now.monotonic) {
                 Some((_, lane::Action::Assign(session, job))) => return Some(Action::Assign(session, job)),
                 Some((_, lane::Action::Retire(session))) => return Some(Action::Retire(session)),
                 Some((_, lane::Action::Replan(job))) => self.replan.push_back((job.id, job.recipients)),
@@ -116,7 +117,10 @@ impl Core {
                     let (id, upstream) = self.lanes.open(&upstream)?;
                     return Some(Action::Open(id, upstream));
                 }
-                None => return self.next_record(now.monotonic),
+                None => {
+                    let (scope, saved, covered) = self.budgets.record(now.monotonic)?;
+                    return Some(Action::Record(scope, saved, covered));
+                }
             }
         }
     }
@@ -128,7 +132,7 @@ impl Core {
         }
         let may_plan = self.planning < PLANNING;
         let due = self.queue.next_due().filter(|_| may_plan).map(|due| due.since(now.wall));
-        let lanes = self.lanes.iter().filter_map(|(_, lane)| lane.wake_at());
+        let lanes = self.lanes.iter().filter_map(|(_, lane)| lane.wake_at(now.monotonic));
         lanes.map(|at| at.saturating_duration_since(now.monotonic)).chain(due).min()
     }
 
@@ -142,9 +146,10 @@ impl Core {
         &self.policy
     }
 
-    /// The upstreams of the policy of whose budgets nothing is known here.
-    pub(super) fn unknown(&self, policy: &Policy) -> Vec<String> {
-        self.lanes.unknown(policy)
+    /// What has rates in the policy and of which nothing is known here.
+    pub(super) fn unknown(&self, policy: &Policy) -> Vec<Scope> {
+        let scopes = policy.rates.iter().map(|(scope, _)| scope);
+        scopes.filter(|scope| !self.budgets.knows(scope)).cloned().collect()
     }
 
     /// The message accepted first of those held.
@@ -152,11 +157,9 @@ impl Core {
         self.queue.oldest()
     }
 
-    /// How much of each upstream's fullest rate is used, in percent, of those that have rates.
-    pub(super) fn budgets_used(&self, now: Now) -> impl Iterator<Item = (&str, u64)> {
-        self.lanes.iter().filter_map(move |(name, lane)| {
-            lane.used_percent(now.monotonic).map(|percent| (&**name, percent))
-        })
+    /// The budgets of everything that has rates.
+    pub(super) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// How many jobs wait for each upstream, and which of their messages was accepted first.
@@ -165,11 +168,6 @@ impl Core {
             let (waiting, oldest) = lane.backlog();
             (&**name, waiting, oldest)
         })
-    }
-
-    /// What is to be recorded of each budget when nothing more is spent.
-    pub(super) fn last_records(&self) -> Vec<(Arc<str>, Saved)> {
-        self.lanes.iter().filter_map(|(name, lane)| Some((name.clone(), lane.last_record()?))).collect()
     }
 
     /// Due times are written by the wall clock; one that steps back must not make mail wait for it to come round again.
@@ -233,19 +231,22 @@ impl Core {
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan, now: Instant) {
         let Some(rank) = self.queue.rank(id) else { return };
-        let mut by_upstream: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        // Recipients of different routes go together, unless they count for different budgets.
+        let mut together: BTreeMap<(&str, Arc<[Scope]>), Vec<usize>> = BTreeMap::new();
         for (route, recipients) in &plan.parts {
             let upstream = routing::choose(route, id, |name| self.lanes.takes(name, now));
-            by_upstream.entry(upstream).or_default().extend(recipients);
+            let scopes = self.policy.rates.charged(&route.name, plan.identity.as_deref());
+            together.entry((upstream, scopes)).or_default().extend(recipients);
         }
         let mut parts = 0_u32;
-        for (upstream, recipients) in by_upstream {
+        for ((upstream, scopes), recipients) in together {
             match self.lanes.get_mut(upstream) {
                 Some(lane) => {
-                    for part in recipients.chunks(lane.largest_part()) {
+                    let counted = std::iter::once(lane.scope()).chain(scopes.iter());
+                    for part in recipients.chunks(self.budgets.largest(counted)) {
                         parts += 1;
                         let recipients = if part == [0] { self.first_alone.clone() } else { part.into() };
-                        lane.push(Job { id, recipients, rank, broken_sessions: 0 });
+                        lane.push(Job { id, recipients, rank, scopes: scopes.clone(), broken_sessions: 0 });
                     }
                 }
                 // The upstream went while the message was planned.
@@ -292,18 +293,18 @@ impl Core {
                 self.forget(session);
             }
             Report::Finished { job, fates, contact } => {
-                lane.ended(session, &job, now.monotonic);
+                lane.ended(session, &job, &mut self.budgets, now.monotonic);
                 self.heed(&upstream, &fates, now.monotonic);
                 self.outcome(&upstream, &job, fates, Some(contact));
             }
             Report::Returned { job, fault: None } => self.give_back(session, job, now.monotonic),
             Report::Returned { job, fault: Some(fault) } => self.broken(session, job, fault, now.monotonic),
             Report::Unreadable { job, error } => {
-                lane.ended(session, &job, now.monotonic);
+                lane.ended(session, &job, &mut self.budgets, now.monotonic);
                 self.unreadable(job.id, error, now.wall);
             }
             Report::Closed => {
-                lane.closed(session, now.monotonic);
+                lane.closed(session, &mut self.budgets, now.monotonic);
                 let count = lane.open_sessions();
                 self.tell(News::OpenSessions { upstream, count });
                 self.forget(session);
@@ -336,7 +337,7 @@ impl Core {
         let hold = if let OpenError::Declined { hold, .. } = error { *hold } else { None };
         let known = match hold {
             Some(kind @ HoldKind::Parked(_)) => {
-                lane.closed(session, now);
+                lane.closed(session, &mut self.budgets, now);
                 lane.hold(&Hold { kind, why: reason.clone() }, now)
             }
             _ => lane.not_opened(session, reason.clone(), now),
@@ -355,7 +356,7 @@ impl Core {
     /// The session takes no more jobs and had not begun with this one.
     fn give_back(&mut self, session: SessionId, job: Job, now: Instant) {
         if let Some((_, lane)) = self.lanes.of(session) {
-            lane.retiring(session, &job, now);
+            lane.retiring(session, &job, &mut self.budgets, now);
             lane.push_front(job);
         }
     }
@@ -365,7 +366,7 @@ impl Core {
         let Some((upstream, lane)) = self.lanes.of(session) else { return };
         job.broken_sessions += 1;
         let again = job.broken_sessions < BROKEN_SESSIONS;
-        lane.retiring(session, &job, now);
+        lane.retiring(session, &job, &mut self.budgets, now);
         if again {
             lane.push_front(job.clone());
         }
@@ -474,15 +475,11 @@ impl Core {
     fn expire_unattempted(&mut self, now: Now) {
         let after = self.policy.expire_after;
         let expired = |job: &Job| schedule::expired(job.id.accepted_at(), after, now.wall);
-        let take = |(name, lane): (&Arc<str>, &mut Lane)| {
-            let jobs = lane.take_expired(expired);
-            let obstacle = lane.obstacle().unwrap_or("the upstream cannot be reached").to_owned();
-            (name.clone(), obstacle, jobs)
-        };
-        let taken: Vec<_> = self.lanes.iter_mut().map(take).collect();
-        for (upstream, obstacle, jobs) in taken {
-            for job in jobs {
-                let fates = job.recipients.iter().map(|_| Fate::Deferred(obstacle.clone())).collect();
+        let taken: Vec<_> =
+            self.lanes.iter_mut().map(|(name, lane)| (name.clone(), lane.take_expired(expired))).collect();
+        for (upstream, jobs) in taken {
+            for (job, why) in jobs {
+                let fates = job.recipients.iter().map(|_| Fate::Deferred(why.clone())).collect();
                 self.outcome(&upstream, &job, fates, None);
             }
         }
@@ -533,15 +530,18 @@ impl Core {
     // Policy.
 
     fn reconfigure(&mut self, policy: Arc<Policy>, saved: SavedBudgets, now: Now) {
-        let routed_otherwise = policy.routes != self.policy.routes;
+        let planned_otherwise =
+            policy.routes != self.policy.routes || !policy.rates.charge_as(&self.policy.rates);
         self.policy = policy.clone();
-        let jobs = self.lanes.configure(&policy, saved, now.monotonic);
+        let rates = shares::rates(&policy, self.lanes.ordinal());
+        self.budgets.configure(&rates, saved, now.monotonic);
+        let jobs = self.lanes.configure(&policy);
         self.plan_anew(jobs);
         for (name, upstream) in &policy.upstreams {
             let connections = self.lanes.share(upstream, &policy);
             self.tell(News::Share { upstream: name.as_str().into(), connections });
         }
-        if routed_otherwise {
+        if planned_otherwise {
             let jobs: Vec<_> = self.lanes.iter_mut().flat_map(|(_, lane)| lane.take_ready()).collect();
             self.plan_anew(jobs);
         }
@@ -550,13 +550,5 @@ impl Core {
 
     fn plan_anew(&mut self, jobs: impl IntoIterator<Item = Job>) {
         self.replan.extend(jobs.into_iter().map(|job| (job.id, job.recipients)));
-    }
-
-    /// The record of a budget without which little more may be spent.
-    fn next_record(&mut self, now: Instant) -> Option<Action> {
-        self.lanes.iter_mut().find_map(|(name, lane)| {
-            let (saved, covered) = lane.record(now)?;
-            Some(Action::Record(name.clone(), saved, covered))
-        })
     }
 }

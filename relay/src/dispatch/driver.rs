@@ -154,7 +154,8 @@ impl Driver {
                     self.core.backlogs().for_each(|(name, waiting, oldest)| {
                         self.observer.backlog(name, waiting, oldest, now.wall);
                     });
-                    self.core.budgets_used(now).for_each(|(name, percent)| self.observer.budget_used(name, percent));
+                    let used = self.core.budgets().used_percent(now.monotonic);
+                    used.for_each(|(scope, percent)| self.observer.budget_used(scope, percent));
                 }
                 () = wake => {}
                 () = shutdown.reached(Phase::Stopping), if !stopping => {
@@ -173,7 +174,7 @@ impl Driver {
         drop(requests);
         tasks.close();
         let _ = timeout(LAST_WORDS, tasks.wait()).await;
-        budgets::leave(dispatch.data, core.last_records()).await;
+        budgets::leave(dispatch.data, core.budgets().last_records()).await;
     }
 
     /// Tells of upstreams that are reached on another port now.
@@ -192,7 +193,7 @@ impl Driver {
     fn policy_changed(&mut self) {
         let policy = self.dispatch.policy.borrow_and_update().clone();
         self.ports.retain(|upstream, _| policy.upstreams.contains_key(upstream));
-        let saved = budgets::read(&self.dispatch.data, self.core.unknown(&policy), &policy);
+        let saved = budgets::read(&self.dispatch.data, self.core.unknown(&policy));
         self.heard(Event::PolicyChanged(policy, saved));
     }
 
@@ -210,9 +211,9 @@ impl Driver {
             Action::Assign(session, job) => self.assign(session, job),
             Action::Retire(session) => drop(self.sessions.remove(&session)),
             Action::Settle(unsettled) => self.settle(unsettled),
-            Action::Record(upstream, saved, covered) => {
+            Action::Record(scope, saved, covered) => {
                 let (data, done) = (self.dispatch.data.clone(), self.recorded.clone());
-                self.tasks.spawn(budgets::record(data, upstream, saved, covered, done));
+                self.tasks.spawn(budgets::record(data, scope, saved, covered, done));
             }
             Action::Obey(order) => {
                 let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());

@@ -9,7 +9,7 @@ use super::news::News;
 use super::obey::Obeyed;
 use super::plan::{Planned, Request};
 use super::settle::{Settled, Unsettled};
-use crate::budget::Saved;
+use crate::budget::{Saved, Scope};
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
@@ -42,13 +42,13 @@ impl Now {
     }
 }
 
-/// What the last processes have recorded of upstreams' budgets, by upstream.
-pub(super) type SavedBudgets = BTreeMap<String, Option<Saved>>;
+/// What the last processes have recorded of budgets.
+pub(super) type SavedBudgets = BTreeMap<Scope, Option<Saved>>;
 
 /// What became of a budget's record.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    pub(super) upstream: Arc<str>,
+    pub(super) scope: Scope,
     /// The amount it covers; `None` when it could not be written.
     pub(super) covered: Option<u64>,
 }
@@ -74,7 +74,7 @@ pub(super) enum Event {
     Ordered(Order),
     /// It is on stable storage, or could not be done.
     Obeyed(Obeyed),
-    /// Another policy is in force. With it what was recorded of [`Core::unknown`](super::core::Core::unknown) upstreams.
+    /// Another policy is in force. With it what was recorded of [`Core::unknown`](super::core::Core::unknown) budgets.
     PolicyChanged(Arc<Policy>, SavedBudgets),
     /// It is time to look after messages that wait for an upstream and are not attempted.
     ExpiryCheck,
@@ -99,8 +99,8 @@ pub(super) enum Action {
     Obey(Order),
     /// Answer an order.
     Answer(Order, Result<(), OrderRefused>),
-    /// Write the record of the upstream's budget, which covers the amount: [`Event::Recorded`].
-    Record(Arc<str>, Saved, u64),
+    /// Write the record of the scope's budget, which covers the amount: [`Event::Recorded`].
+    Record(Scope, Saved, u64),
     /// Put the damaged message aside, for the reason given.
     Quarantine(MessageId, String),
     /// Log and count it.

@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use postroad_crds::relay_config::{self, RateUnit, share};
-
-use super::event::SavedBudgets;
 use super::lane::{self, Lane};
-use crate::budget::{Budget, Clock, Rate, Saved, Unit};
+use crate::budget::Budgets;
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, SessionId};
 
@@ -20,12 +17,15 @@ pub(super) struct Lanes {
     next_session: u64,
     /// This relay's number in its pool, for its shares.
     ordinal: u32,
-    clock: Clock,
 }
 
 impl Lanes {
-    pub(super) fn new(ordinal: u32, clock: Clock) -> Self {
-        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0, ordinal, clock }
+    pub(super) fn new(ordinal: u32) -> Self {
+        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0, ordinal }
+    }
+
+    pub(super) fn ordinal(&self) -> u32 {
+        self.ordinal
     }
 
     pub(super) fn get_mut(&mut self, upstream: &str) -> Option<&mut Lane> {
@@ -58,10 +58,14 @@ impl Lanes {
     }
 
     /// The next thing that a lane wants done.
-    pub(super) fn next_action(&mut self, now: Instant) -> Option<(Arc<str>, lane::Action)> {
-        self.lanes
-            .iter_mut()
-            .find_map(|(upstream, lane)| lane.next_action(now).map(|action| (upstream.clone(), action)))
+    pub(super) fn next_action(
+        &mut self,
+        budgets: &mut Budgets,
+        now: Instant,
+    ) -> Option<(Arc<str>, lane::Action)> {
+        self.lanes.iter_mut().find_map(|(upstream, lane)| {
+            lane.next_action(budgets, now).map(|action| (upstream.clone(), action))
+        })
     }
 
     /// Names the session that is being opened.
@@ -90,25 +94,15 @@ impl Lanes {
         self.lanes.remove(upstream).map_or_else(Vec::new, |mut lane| lane.take_ready())
     }
 
-    /// The upstreams of the policy that have no lane.
-    pub(super) fn unknown(&self, policy: &Policy) -> Vec<String> {
-        policy.upstreams.keys().filter(|name| !self.lanes.contains_key(name.as_str())).cloned().collect()
-    }
-
-    /// A lane for every upstream of the policy; budgets of new ones begin with what `saved` holds of them. Lanes of other
-    /// upstreams take no more sessions and go with their last one. Returns the jobs of lanes that have gone.
-    pub(super) fn configure(&mut self, policy: &Policy, mut saved: SavedBudgets, now: Instant) -> Vec<Job> {
+    /// A lane for every upstream of the policy. Lanes of other upstreams take no more sessions and go with their last one. Returns
+    /// the jobs of lanes that have gone.
+    pub(super) fn configure(&mut self, policy: &Policy) -> Vec<Job> {
         for (name, upstream) in &policy.upstreams {
             let share = self.share(upstream, policy) as usize;
-            let rates = self.rates(upstream, policy);
             match self.lanes.get_mut(name.as_str()) {
-                Some(lane) => lane.reconfigure(upstream.clone(), share, &rates),
+                Some(lane) => lane.reconfigure(upstream.clone(), share),
                 None => {
-                    // What nobody has read is not known.
-                    let saved = saved.remove(name).unwrap_or_else(|| Some(Saved::unknown()));
-                    let budget = Budget::new(&rates, saved, self.clock.time(now));
-                    let lane = Lane::new(upstream.clone(), share, budget, self.clock);
-                    self.lanes.insert(name.as_str().into(), lane);
+                    self.lanes.insert(name.as_str().into(), Lane::new(upstream.clone(), share));
                 }
             }
         }
@@ -117,7 +111,7 @@ impl Lanes {
         let mut jobs = Vec::new();
         for name in gone {
             if let Some(lane) = self.lanes.get_mut(&name) {
-                lane.reconfigure(lane.upstream().clone(), 0, &[]);
+                lane.reconfigure(lane.upstream().clone(), 0);
             }
             jobs.extend(self.drop_unused(&name, policy));
         }
@@ -127,18 +121,5 @@ impl Lanes {
     /// The connections that this relay may have with the upstream.
     pub(super) fn share(&self, upstream: &UpstreamPolicy, policy: &Policy) -> u32 {
         upstream.connections.share(self.ordinal, policy.replicas)
-    }
-
-    /// This relay's shares of the upstream's rates.
-    fn rates(&self, upstream: &UpstreamPolicy, policy: &Policy) -> Vec<Rate> {
-        let of = |rate: &relay_config::Rate| Rate {
-            limit: u64::from(share(rate.limit, self.ordinal, policy.replicas)),
-            unit: match rate.unit {
-                RateUnit::Messages => Unit::Messages,
-                RateUnit::Recipients => Unit::Recipients,
-            },
-            per: Duration::from_secs(u64::from(rate.per_seconds)),
-        };
-        upstream.rates.iter().map(of).collect()
     }
 }

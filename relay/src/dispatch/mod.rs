@@ -22,6 +22,7 @@ mod observer;
 mod plan;
 mod settle;
 mod settlement;
+mod shares;
 #[cfg(test)]
 mod simulation;
 mod ways;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::line::Line;
 use super::news::{News, Remedy};
 use super::ways::Change;
+use crate::budget::Scope;
 use crate::delivery::{Hold, HoldKind, PortChange};
 use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
@@ -70,9 +71,9 @@ impl Observer {
         self.0.oldest_accepted_at.store(accepted_at, Ordering::Relaxed);
     }
 
-    /// How much of the upstream's fullest rate is used.
-    pub(super) fn budget_used(&self, upstream: &str, percent: u64) {
-        let gauge = self.0.budget_used_percent.get_or_create(&metrics::upstream(upstream)).clone();
+    /// How much of the scope's fullest rate is used.
+    pub(super) fn budget_used(&self, scope: &Scope, percent: u64) {
+        let gauge = self.0.budget_used_percent.get_or_create(&metrics::budget(scope)).clone();
         gauge.set(i64::try_from(percent).unwrap_or(i64::MAX));
     }
 

@@ -15,6 +15,8 @@ use crate::spool::{Spool, SpoolError};
 pub(super) struct Plan {
     /// Recipient indices by route.
     pub(super) parts: Vec<(Arc<CompiledRoute>, Vec<usize>)>,
+    /// The identity that the message comes from.
+    pub(super) identity: Option<String>,
     /// Recipients that no route takes any more.
     pub(super) unrouted: Vec<usize>,
 }
@@ -25,7 +27,7 @@ pub(super) fn plan(
     envelope: &Envelope,
     recipients: impl IntoIterator<Item = usize>,
 ) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { identity: envelope.identity.clone(), ..Plan::default() };
     let origin = Origin { sender: &envelope.reverse_path, identity: envelope.identity.as_deref() };
     for index in recipients {
         let Some(recipient) = envelope.recipients.get(index) else { continue };

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::v1alpha1::rate::Rate;
 use crate::v1alpha1::reference::SecretReference;
 
 /// Whom the relays serve.
@@ -55,6 +56,11 @@ pub struct Identity {
     /// wait. For what somebody waits for, such as password resets. A change counts for messages accepted from then on.
     #[serde(default, skip_serializing_if = "Priority::is_default")]
     pub priority: Priority,
+    /// How much these clients may send, all of them together. Counted as `spec.rates` of an Upstream: over all relays of this pool,
+    /// in every span, also over restarts, when the mail goes on. More is accepted, and waits while mail of others goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub rates: Vec<Rate>,
 }
 
 /// How urgent the messages of an identity are.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::v1alpha1::rate::Rate;
+
 /// Which Upstreams take which message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,6 +22,11 @@ pub struct Route {
     #[schemars(length(min = 1, max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub upstreams: Vec<RouteUpstream>,
+    /// How much may take this route, beside what its Upstreams allow. Counted as `spec.rates` of an Upstream: over all relays of
+    /// this pool together, in every span, also over restarts. What goes beyond waits while mail of other routes goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub rates: Vec<Rate>,
 }
 
 /// What a message must match: every list that is set.

@@ -9,12 +9,14 @@ use postroad_crds::v1alpha1::{
 
 use super::pattern::{cidrs, domains, senders};
 use super::place::At;
+use super::rates::rates;
 use crate::reason::{Findings, Problem, Reason};
 use crate::secrets::Secrets;
 
 pub(super) fn identities(
     at: &At<'_>,
     specs: &[Identity],
+    replicas: i32,
     secrets: &Secrets,
     findings: &mut Findings,
 ) -> Vec<relay::Identity> {
@@ -48,7 +50,11 @@ pub(super) fn identities(
                 Priority::High => relay::Priority::High,
                 Priority::Normal => relay::Priority::Normal,
             };
-            identities.push(relay::Identity { name: spec.name.clone(), kind, allowed_senders, priority });
+            let rates = findings
+                .spec(rates(at, &format!("{field}.rates"), &spec.rates, replicas))
+                .unwrap_or_default();
+            let name = spec.name.clone();
+            identities.push(relay::Identity { name, kind, allowed_senders, priority, rates });
         }
     }
     identities

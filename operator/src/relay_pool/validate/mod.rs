@@ -10,6 +10,7 @@ mod listeners;
 mod pattern;
 mod place;
 mod queue;
+mod rates;
 mod references;
 mod routes;
 mod upstreams;
@@ -44,8 +45,9 @@ pub fn validate(pool: &RelayPool, references: &References) -> Result<ValidatedPo
     let has_certificate = spec.certificate.is_some();
     let listeners = listeners(&at, &spec.listeners, has_certificate, &references.secrets, &mut findings);
     let certificate = certificate(&at, spec.certificate.as_ref(), &references.secrets, &mut findings);
-    let identities = identities(&at, &spec.clients.identities, &references.secrets, &mut findings);
-    let routes = routes(&at, &spec.routes, &spec.clients.identities, &mut findings);
+    let identities =
+        identities(&at, &spec.clients.identities, spec.replicas, &references.secrets, &mut findings);
+    let routes = routes(&at, &spec.routes, &spec.clients.identities, spec.replicas, &mut findings);
     let upstreams = upstreams(&at, pool, references, &mut findings);
     let storage = findings.spec(storage(&at, &spec.queue));
     let limits = findings.spec(limits(&at, &spec.limits));

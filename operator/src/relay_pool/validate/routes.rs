@@ -5,12 +5,14 @@ use postroad_crds::v1alpha1::{Identity, Route, RouteMatch, RouteUpstream};
 
 use super::pattern::domains;
 use super::place::At;
+use super::rates::rates;
 use crate::reason::{Findings, Problem};
 
 pub(super) fn routes(
     at: &At<'_>,
     specs: &[Route],
     identities: &[Identity],
+    replicas: i32,
     findings: &mut Findings,
 ) -> Vec<relay::Route> {
     if specs.is_empty() {
@@ -30,6 +32,7 @@ pub(super) fn routes(
             recipient_domains: findings.spec(recipients)?,
             identities: matched.identities,
             upstreams: findings.spec(upstreams(at, &field("upstreams"), &spec.upstreams))?,
+            rates: findings.spec(rates(at, &field("rates"), &spec.rates, replicas))?,
         })
     };
     specs.iter().filter_map(&mut route).collect()

@@ -8,6 +8,7 @@ mod fault;
 mod hand_over;
 mod limits;
 mod listener;
+mod rates;
 mod route;
 mod tls;
 mod upstream;
@@ -18,6 +19,7 @@ pub use hand_over::{HandOverPolicy, Role};
 pub use limits::Limits;
 pub use listener::{Certificate, Listener};
 pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
+pub use rates::Rates;
 pub use route::{CompiledRoute, Preference};
 pub use upstream::{Destination, SmarthostPolicy, UpstreamPolicy};
 
@@ -55,6 +57,8 @@ pub struct Policy {
     pub routes: Vec<Arc<CompiledRoute>>,
     /// The upstreams that routes name.
     pub upstreams: BTreeMap<String, Arc<UpstreamPolicy>>,
+    /// How much may go over the whole pool.
+    pub rates: Rates,
     /// Waits between attempts.
     pub retry: RetryPolicy,
     /// Time from acceptance to expiry.
@@ -115,6 +119,7 @@ impl Policy {
             identities,
             routes: routes(config, &upstreams)?,
             upstreams,
+            rates: Rates::of(config),
             retry: RetryPolicy {
                 minimum: seconds(config.queue.minimum_backoff_seconds),
                 maximum: seconds(config.queue.maximum_backoff_seconds),

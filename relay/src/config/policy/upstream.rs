@@ -22,8 +22,6 @@ pub struct UpstreamPolicy {
     pub destination: Destination,
     /// Sessions and their lives.
     pub connections: rendered::Connections,
-    /// Bounds on what the whole pool gives it.
-    pub rates: Vec<rendered::Rate>,
     /// What its negative replies mean; the first match wins.
     pub replies: Vec<ReplyRule>,
     /// What it was compiled from: equal sources make equal sessions.
@@ -90,7 +88,6 @@ pub(super) fn compile_upstream(
         ehlo_name: ehlo_name.to_owned(),
         destination,
         connections: upstream.connections.clone(),
-        rates: upstream.rates.clone(),
         replies: upstream.replies.clone(),
         source: upstream.clone(),
     })

@@ -1,20 +1,23 @@
 //! One upstream's jobs and sessions: which job goes to which session, and when a session is opened or retired.
 //!
-//! Pure: events in, [`Action`]s out, time passed in. [`gate`] is its breaker, [`sessions`] what its sessions are doing.
+//! Pure: events in, [`Action`]s out, time and budgets passed in. [`gate`] is its breaker, [`sessions`] what its sessions are doing,
+//! [`waiting`] the jobs that wait for them.
 
 mod gate;
 mod sessions;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::budget::{Budget, Clock, Rate, Refusal, Saved};
+use crate::budget::{Budgets, Scope, Until};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
 use crate::message::MessageId;
-use crate::queue::fair::{Cost, Fair};
+use crate::queue::fair::Cost;
 use gate::Gate;
-use sessions::Sessions;
+use sessions::{Charge, Sessions};
+use waiting::Waiting;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -33,112 +36,89 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Lane {
     upstream: Arc<UpstreamPolicy>,
+    scope: Scope,
     share: usize,
-    ready: Fair<Job>,
+    waiting: Waiting,
     sessions: Sessions,
     gate: Gate,
-    budget: Budget,
-    /// A window of the budget has no room before this.
+    /// The upstream's rates leave no room before this.
     full_until: Option<Instant>,
-    clock: Clock,
 }
 
 impl Lane {
-    pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize, budget: Budget, clock: Clock) -> Self {
-        let (ready, sessions, gate) = (Fair::default(), Sessions::default(), Gate::default());
-        Self { upstream, share, ready, sessions, gate, budget, full_until: None, clock }
+    pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize) -> Self {
+        Self {
+            scope: Scope::Upstream(upstream.name.as_str().into()),
+            upstream,
+            share,
+            waiting: Waiting::default(),
+            sessions: Sessions::default(),
+            gate: Gate::default(),
+            full_until: None,
+        }
     }
 
     pub(super) fn upstream(&self) -> &Arc<UpstreamPolicy> {
         &self.upstream
     }
 
+    /// What of the budgets is the upstream's.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// Puts another configuration in force. Sessions that it would have made differently are retired when they are idle,
     /// and the gate opens, because what kept it closed may have been mended.
-    pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize, rates: &[Rate]) {
+    pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize) {
         if !self.upstream.same_sessions(&upstream) {
             self.gate = Gate::default();
             self.sessions.set_stale();
         }
-        self.budget.change(rates);
         self.full_until = None;
         self.upstream = upstream;
         self.share = share;
     }
 
-    // Budget.
-
-    /// The most recipients one job may have.
-    pub(super) fn largest_part(&self) -> usize {
-        self.budget.largest()
-    }
-
-    /// What is to be recorded of the budget before more is spent, with the amount to confirm it by.
-    pub(super) fn record(&mut self, now: Instant) -> Option<(Saved, u64)> {
-        let next = self.ready.front().map_or(0, recipients);
-        self.budget.record(next, self.clock.time(now))
-    }
-
-    /// The record is on stable storage, or could not be written (`None`).
-    pub(super) fn recorded(&mut self, covered: Option<u64>, now: Instant) {
-        match covered {
-            Some(covered) => self.budget.recorded(covered),
-            None => self.budget.not_recorded(self.clock.time(now)),
-        }
-    }
-
-    /// What is to be recorded when nothing more is spent.
-    pub(super) fn last_record(&self) -> Option<Saved> {
-        self.budget.last_record()
-    }
-
-    /// How much of the fullest window is used, in percent.
-    pub(super) fn used_percent(&self, now: Instant) -> Option<u64> {
-        self.budget.used_percent(self.clock.time(now))
-    }
-
     // Jobs.
 
     pub(super) fn push(&mut self, job: Job) {
-        self.ready.push(job.rank, job);
+        self.waiting.push(job);
     }
 
     /// Puts a job that was not begun back at the head.
     pub(super) fn push_front(&mut self, job: Job) {
-        self.ready.push_front(job.rank, job);
+        self.waiting.push_front(job);
     }
 
     pub(super) fn take_ready(&mut self) -> Vec<Job> {
-        self.ready.take(|_| true)
+        self.waiting.take(|_, _| true).into_iter().map(|(job, _)| job).collect()
     }
 
     /// How many ready jobs carry the message.
     pub(super) fn waiting(&self, id: MessageId) -> usize {
-        self.ready.iter().filter(|job| job.id == id).count()
+        self.waiting.iter().filter(|job| job.id == id).count()
     }
 
     /// How many jobs wait, and which of their messages was accepted first.
     pub(super) fn backlog(&self) -> (usize, Option<MessageId>) {
-        (self.ready.len(), self.ready.iter().map(|job| job.id).min())
+        (self.waiting.len(), self.waiting.iter().map(|job| job.id).min())
     }
 
     /// Removes the ready jobs that carry the message.
     pub(super) fn withdraw(&mut self, id: MessageId) {
-        self.ready.take(|job| job.id == id);
+        self.waiting.take(|job, _| job.id == id);
     }
 
-    /// Removes the ready jobs for which `expired` holds, while the upstream is left alone.
-    pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<Job> {
-        if self.gate.is_open() && self.full_until.is_none() {
-            return Vec::new();
-        }
-        self.ready.take(expired)
-    }
-
-    /// Why the upstream gets nothing, if so.
-    pub(super) fn obstacle(&self) -> Option<&str> {
-        let full = self.full_until.map(|_| "the upstream's rates (spec.rates) are used up");
-        self.gate.reason().or(full)
+    /// Removes the ready jobs for which `expired` holds and which may not go now, each with the reason why.
+    pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
+        let goes = self.gate.is_open() && self.full_until.is_none();
+        let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job));
+        let of_lane = self.gate.reason().map(str::to_owned);
+        let why = |aside: Option<Scope>| {
+            let full = || format!("the rates of {} are used up", aside.as_ref().unwrap_or(&self.scope));
+            of_lane.clone().unwrap_or_else(full)
+        };
+        taken.into_iter().map(|(job, aside)| (job, why(aside))).collect()
     }
 
     /// Whether messages that have another way should go here: it has not failed, or sessions stand all the same.
@@ -149,7 +129,7 @@ impl Lane {
     /// Whether it has failed and it is time that one message tries it again.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
         let wait_is_over = self.gate.opens_at().is_none_or(|at| at <= now);
-        self.share > 0 && wait_is_over && self.ready.is_empty() && !self.sessions.any_busy()
+        self.share > 0 && wait_is_over && self.waiting.len() == 0 && !self.sessions.any_busy()
     }
 
     // What sessions and replies say.
@@ -171,23 +151,28 @@ impl Lane {
     }
 
     /// The session has ended one of its jobs and takes another.
-    pub(super) fn ended(&mut self, id: SessionId, job: &Job, now: Instant) {
-        if self.sessions.end_job(id, recipients(job)) {
-            self.budget.outcome(recipients(job), self.clock.time(now));
+    pub(super) fn ended(&mut self, id: SessionId, job: &Job, budgets: &mut Budgets, now: Instant) {
+        let charge = Charge::of(job);
+        if self.sessions.end_job(id, &charge) {
+            self.outcome(&charge, budgets, now);
         }
     }
 
     /// The session ends by itself, without an outcome for this job, and takes no more.
-    pub(super) fn retiring(&mut self, id: SessionId, job: &Job, now: Instant) {
-        self.ended(id, job, now);
+    pub(super) fn retiring(&mut self, id: SessionId, job: &Job, budgets: &mut Budgets, now: Instant) {
+        self.ended(id, job, budgets, now);
         self.sessions.set_retiring(id);
     }
 
-    pub(super) fn closed(&mut self, id: SessionId, now: Instant) {
-        let spent = self.sessions.remove(id);
-        if spent > 0 {
-            self.budget.outcome(spent, self.clock.time(now));
+    pub(super) fn closed(&mut self, id: SessionId, budgets: &mut Budgets, now: Instant) {
+        for charge in self.sessions.remove(id) {
+            self.outcome(&charge, budgets, now);
         }
+    }
+
+    fn outcome(&self, charge: &Charge, budgets: &mut Budgets, now: Instant) {
+        let scopes = std::iter::once(&self.scope).chain(charge.scopes.iter());
+        budgets.outcome(scopes, charge.recipients, now);
     }
 
     /// A message was delivered. Returns whether it is the first after the upstream was unwell.
@@ -217,57 +202,70 @@ impl Lane {
 
     // What is to be done.
 
-    /// When the gate opens or the budget has room again, if jobs wait for it.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.gate.opens_at().max(self.full_until).filter(|_| !self.ready.is_empty())
+    /// When the gate opens or a budget has room again, if jobs wait for it.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let lane = self.gate.opens_at().max(self.full_until);
+        if self.waiting.in_turn() > 0 {
+            return lane;
+        }
+        self.waiting.wake_at(now).map(|aside| lane.map_or(aside, |lane| lane.max(aside)))
     }
 
     /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
-    pub(super) fn next_action(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn next_action(&mut self, budgets: &mut Budgets, now: Instant) -> Option<Action> {
         if let Some(id) = self.sessions.surplus(self.share) {
             self.sessions.set_retiring(id);
             return Some(Action::Retire(id));
         }
         self.gate.reopen(now);
         let probing = self.gate.is_half_open() && self.sessions.any_busy();
-        if self.ready.is_empty() || self.gate.is_closed() || probing {
-            return None;
-        }
-        if self.full_until.is_some_and(|until| until > now) {
+        if self.gate.is_closed() || probing || self.full_until.is_some_and(|until| until > now) {
             return None;
         }
         self.full_until = None;
-        let largest = self.largest_part();
-        if self.ready.front().is_some_and(|job| job.recipients.len() > largest) {
-            return self.ready.pop().map(Action::Replan);
+        self.waiting.release(budgets, now);
+        if self.waiting.in_turn() == 0 {
+            return None;
         }
         if let Some(id) = self.sessions.idle() {
-            return self.assign(id, now);
+            return self.assign(id, budgets, now);
         }
         // While the upstream is not known to be back, one session tries.
-        let wanted = if self.gate.is_half_open() { 1 } else { self.ready.len() };
+        let wanted = if self.gate.is_half_open() { 1 } else { self.waiting.in_turn() };
         if self.sessions.len() < self.share {
             return (self.sessions.opening() < wanted).then_some(Action::Open);
         }
         // Behind another job only where no session of its own can be had: it may have to wait long there.
         let id = self.sessions.with_room(self.share)?;
-        self.assign(id, now)
+        self.assign(id, budgets, now)
     }
 
-    /// Gives the next job to the session, if the budget has room for it.
-    fn assign(&mut self, id: SessionId, now: Instant) -> Option<Action> {
-        let spent = self.ready.front().map(recipients)?;
-        match self.budget.spend(spent, self.clock.time(now)) {
-            Ok(()) => {
-                self.sessions.begin_job(id, spent);
-                self.ready.pop().map(|job| Action::Assign(id, job))
+    /// Gives the next job to the session for which all budgets have room.
+    fn assign(&mut self, id: SessionId, budgets: &mut Budgets, now: Instant) -> Option<Action> {
+        loop {
+            if self.waiting.follow_others() {
+                continue;
             }
-            Err(refusal) => {
-                if let Refusal::Until(time) = refusal {
-                    self.full_until = Some(self.clock.instant(time));
+            let job = self.waiting.front()?;
+            let scopes = std::iter::once(&self.scope).chain(job.scopes.iter());
+            if job.recipients.len() > budgets.largest(scopes.clone()) {
+                return self.waiting.pop().map(Action::Replan);
+            }
+            match budgets.spend(scopes, recipients(job), now) {
+                Ok(()) => {
+                    let job = self.waiting.pop()?;
+                    self.sessions.begin_job(id, Charge::of(&job));
+                    return Some(Action::Assign(id, job));
                 }
-                None
+                Err(refused) if refused.scope == self.scope => {
+                    if let Until::Moment(moment) = refused.until {
+                        self.full_until = Some(moment);
+                    }
+                    return None;
+                }
+                Err(refused) => self.waiting.set_aside(refused),
             }
+            self.waiting.release(budgets, now);
         }
     }
 }

@@ -1,8 +1,24 @@
 //! The sessions with one upstream and what each is doing. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::delivery::SessionId;
+use crate::budget::Scope;
+use crate::delivery::{Job, SessionId};
+
+/// What a job has spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) recipients: u64,
+    /// In which budgets, beside the upstream's.
+    pub(super) scopes: Arc<[Scope]>,
+}
+
+impl Charge {
+    pub(super) fn of(job: &Job) -> Self {
+        Self { recipients: job.recipients.len() as u64, scopes: job.scopes.clone() }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -19,15 +35,13 @@ struct Held {
     stale: bool,
     /// Jobs that it takes at once.
     room: usize,
-    /// Jobs that it has.
-    jobs: usize,
-    /// Their recipients.
-    recipients: u64,
+    /// What the jobs have spent that it has.
+    jobs: Vec<Charge>,
 }
 
 impl Held {
     fn is_idle(&self) -> bool {
-        self.state == State::Open && self.jobs == 0
+        self.state == State::Open && self.jobs.is_empty()
     }
 }
 
@@ -37,13 +51,13 @@ pub(super) struct Sessions(BTreeMap<SessionId, Held>);
 
 impl Sessions {
     pub(super) fn add_opening(&mut self, id: SessionId) {
-        let held = Held { state: State::Opening, stale: false, room: 0, jobs: 0, recipients: 0 };
+        let held = Held { state: State::Opening, stale: false, room: 0, jobs: Vec::new() };
         self.0.insert(id, held);
     }
 
-    /// Returns the recipients of the jobs that it had still.
-    pub(super) fn remove(&mut self, id: SessionId) -> u64 {
-        self.0.remove(&id).map_or(0, |held| held.recipients)
+    /// Returns what the jobs have spent that it had still.
+    pub(super) fn remove(&mut self, id: SessionId) -> Vec<Charge> {
+        self.0.remove(&id).map(|held| held.jobs).unwrap_or_default()
     }
 
     /// The session takes `room` jobs at once.
@@ -60,20 +74,18 @@ impl Sessions {
         }
     }
 
-    /// The session has one more job, of so many recipients.
-    pub(super) fn begin_job(&mut self, id: SessionId, recipients: u64) {
+    /// The session has one more job, which has spent this.
+    pub(super) fn begin_job(&mut self, id: SessionId, charge: Charge) {
         if let Some(held) = self.0.get_mut(&id) {
-            held.jobs += 1;
-            held.recipients += recipients;
+            held.jobs.push(charge);
         }
     }
 
-    /// The session has one job less, of so many recipients. Returns whether it had one.
-    pub(super) fn end_job(&mut self, id: SessionId, recipients: u64) -> bool {
-        let Some(held) = self.0.get_mut(&id).filter(|held| held.jobs > 0) else { return false };
-        held.jobs -= 1;
-        held.recipients = held.recipients.saturating_sub(recipients);
-        true
+    /// The session has one job less, which had spent this. Returns whether it had one.
+    pub(super) fn end_job(&mut self, id: SessionId, charge: &Charge) -> bool {
+        let Some(held) = self.0.get_mut(&id) else { return false };
+        let found = held.jobs.iter().position(|job| job == charge);
+        found.map(|position| held.jobs.swap_remove(position)).is_some()
     }
 
     /// All sessions are of an older configuration from now on.
@@ -100,7 +112,7 @@ impl Sessions {
     }
 
     pub(super) fn any_busy(&self) -> bool {
-        self.0.values().any(|held| held.jobs > 0)
+        self.0.values().any(|held| !held.jobs.is_empty())
     }
 
     /// An idle session that is one more than `share` or was made for another configuration.
@@ -117,9 +129,11 @@ impl Sessions {
     /// The session with the fewest jobs of those that take one more. None of those that are to be retired as soon as they are
     /// idle.
     pub(super) fn with_room(&self, share: usize) -> Option<SessionId> {
-        let takes_more = |held: &Held| held.state == State::Open && !held.stale && held.jobs < held.room;
+        let takes_more =
+            |held: &Held| held.state == State::Open && !held.stale && held.jobs.len() < held.room;
         let candidates = self.0.iter().filter(|(_, held)| takes_more(held));
-        let (id, _) = candidates.min_by_key(|(_, held)| held.jobs).filter(|_| self.remaining() <= share)?;
+        let (id, _) =
+            candidates.min_by_key(|(_, held)| held.jobs.len()).filter(|_| self.remaining() <= share)?;
         Some(*id)
     }
 

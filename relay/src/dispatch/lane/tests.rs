@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::gate::FIRST_WAIT;
 use super::*;
+use crate::budget::{Clock, Rate, Unit};
 use crate::config::Policy;
 use crate::message::MessageId;
 use crate::queue::fair::{Priority, Rank, Tenant};
@@ -29,21 +31,68 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
     Policy::compile(&config).unwrap().upstreams["box"].clone()
 }
 
-fn lane(rates: &[Rate]) -> Lane {
-    let (now, wall) = (Instant::now(), crate::message::Timestamp(1_000_000));
-    Lane::new(upstream(1), 2, Budget::new(rates, None, wall), Clock::new(now, wall))
+/// A lane and the budgets that it is asked with.
+struct Setting {
+    lane: Lane,
+    budgets: Budgets,
+}
+
+fn lane(rates: &[Rate]) -> Setting {
+    setting([(Scope::Upstream("box".into()), rates.to_vec())].into())
+}
+
+fn setting(rates: BTreeMap<Scope, Vec<Rate>>) -> Setting {
+    let now = Instant::now();
+    let mut budgets = Budgets::new(Clock::new(now, crate::message::Timestamp(1_000_000)));
+    budgets.configure(&rates, rates.keys().map(|scope| (scope.clone(), None)).collect(), now);
+    Setting { lane: Lane::new(upstream(1), 2), budgets }
+}
+
+impl std::ops::Deref for Setting {
+    type Target = Lane;
+
+    fn deref(&self) -> &Lane {
+        &self.lane
+    }
+}
+
+impl std::ops::DerefMut for Setting {
+    fn deref_mut(&mut self) -> &mut Lane {
+        &mut self.lane
+    }
+}
+
+impl Setting {
+    fn ended(&mut self, id: SessionId, job: &Job, now: Instant) {
+        self.lane.ended(id, job, &mut self.budgets, now);
+    }
+
+    fn retiring(&mut self, id: SessionId, job: &Job, now: Instant) {
+        self.lane.retiring(id, job, &mut self.budgets, now);
+    }
+
+    fn closed(&mut self, id: SessionId, now: Instant) {
+        self.lane.closed(id, &mut self.budgets, now);
+    }
 }
 
 const RANK: Rank = Rank { tenant: Tenant(0), priority: Priority::Normal };
 
 fn job(number: u128) -> Job {
-    Job { id: MessageId(number), recipients: Arc::from([0]), rank: RANK, broken_sessions: 0 }
+    Job {
+        id: MessageId(number),
+        recipients: Arc::from([0]),
+        rank: RANK,
+        scopes: Arc::default(),
+        broken_sessions: 0,
+    }
 }
 
 /// Names what the lane wants done until it wants nothing, opening sessions as it asks.
-fn actions(lane: &mut Lane, now: Instant) -> Vec<String> {
+fn actions(setting: &mut Setting, now: Instant) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some(action) = lane.next_action(now) {
+    let Setting { lane, budgets } = setting;
+    while let Some(action) = lane.next_action(budgets, now) {
         names.push(match action {
             Action::Assign(session, job) => format!("job {} to {}", job.id.0, session.0),
             Action::Replan(job) => format!("replan {}", job.id.0),
@@ -90,9 +139,9 @@ fn a_session_that_is_to_be_retired_is_given_no_job_ahead() {
     lane.push(job(1));
     actions(&mut lane, now);
     lane.opened(SessionId(0), 3);
-    lane.reconfigure(upstream(1), 1, &[]);
+    lane.reconfigure(upstream(1), 1);
     assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
-    lane.reconfigure(upstream(2), 1, &[]);
+    lane.reconfigure(upstream(2), 1);
     lane.push(job(2));
     assert!(actions(&mut lane, now).is_empty(), "made for another configuration");
     lane.ended(SessionId(0), &job(1), now);
@@ -107,7 +156,7 @@ fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_interva
     assert!(!lane.not_opened(SessionId(0), "refused".into(), start), "the first failure is news");
     assert!(lane.not_opened(SessionId(1), "refused".into(), start), "the same again is not");
     assert_eq!(actions(&mut lane, start), Vec::<String>::new());
-    let later = lane.wake_at().unwrap();
+    let later = lane.wake_at(start).unwrap();
     assert_eq!(later - start, 2 * FIRST_WAIT);
     assert_eq!(actions(&mut lane, later), ["open 0"]);
     assert!(lane.opened(SessionId(0), 1), "it is back");
@@ -116,7 +165,6 @@ fn an_upstream_that_cannot_be_reached_is_tried_by_one_session_at_growing_interva
 
 #[test]
 fn a_used_up_rate_makes_jobs_wait_for_its_window() {
-    use crate::budget::Unit;
     let rate = |limit, unit| Rate { limit, unit, per: Duration::from_secs(1) };
     let mut lane = lane(&[rate(3, Unit::Messages), rate(8, Unit::Recipients)]);
     let now = Instant::now() + Duration::from_secs(2);
@@ -127,13 +175,91 @@ fn a_used_up_rate_makes_jobs_wait_for_its_window() {
         assert_eq!(actions(&mut lane, now), [format!("job {number} to 0")]);
         lane.ended(SessionId(0), &job(0), now);
     }
-    assert!(actions(&mut lane, now).is_empty() && lane.obstacle().is_some());
-    let later = lane.wake_at().unwrap();
+    assert!(actions(&mut lane, now).is_empty());
+    let later = lane.wake_at(now).unwrap();
     assert!(later - now > Duration::from_secs(1) && later - now < Duration::from_millis(1_020));
     assert_eq!(actions(&mut lane, later), ["job 4 to 0"]);
+    lane.ended(SessionId(0), &job(4), later);
     let many = Job { recipients: (0..9).collect(), ..job(6) };
     lane.push_front(many);
     assert_eq!(actions(&mut lane, later)[0], "replan 6", "nine never fit into eight");
+}
+
+fn of(number: u128, scopes: &[&Scope]) -> Job {
+    Job { scopes: scopes.iter().map(|scope| (*scope).clone()).collect(), ..job(number) }
+}
+
+/// Two budgets of one message a second each beside a lane of which the first session is open, when they have room.
+fn two_scopes() -> (Setting, Scope, Scope, Instant) {
+    let rate = vec![Rate { limit: 1, unit: Unit::Messages, per: Duration::from_secs(1) }];
+    let (shop, bulk) = (Scope::Identity("shop".into()), Scope::Route("bulk".into()));
+    let mut setting = setting([(shop.clone(), rate.clone()), (bulk.clone(), rate)].into());
+    setting.opening(SessionId(0));
+    setting.opened(SessionId(0), 8);
+    setting.share = 1;
+    (setting, shop, bulk, Instant::now() + Duration::from_secs(2))
+}
+
+#[test]
+fn what_an_identity_may_not_send_now_keeps_nobody_else_waiting_and_goes_in_its_order() {
+    let (mut lane, shop, _, now) = two_scopes();
+    (1..=4).for_each(|number| lane.push(of(number, &[&shop])));
+    (5..=6).for_each(|number| lane.push(job(number)));
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0", "job 5 to 0", "job 6 to 0"]);
+    lane.push(of(7, &[&shop]));
+    assert!(actions(&mut lane, now + Duration::from_secs(9)).is_empty(), "one is under way");
+    assert_eq!(lane.backlog(), (4, Some(MessageId(2))));
+    let mut time = now;
+    for (done, next) in [(1, 2), (2, 3), (3, 4), (4, 7)] {
+        lane.ended(SessionId(0), &of(done, &[&shop]), time);
+        assert!(actions(&mut lane, time).is_empty());
+        let later = lane.wake_at(time).unwrap();
+        assert!(later - time > Duration::from_secs(1) && later - time < Duration::from_millis(1_020));
+        time = later;
+        assert_eq!(actions(&mut lane, time), [format!("job {next} to 0")]);
+    }
+    assert_eq!(lane.wake_at(time), None, "nothing waits");
+}
+
+#[test]
+fn a_message_waits_for_its_route_and_its_identity() {
+    let (mut lane, shop, bulk, now) = two_scopes();
+    lane.push(of(1, &[&bulk]));
+    (2..=3).for_each(|number| lane.push(of(number, &[&bulk, &shop])));
+    lane.push(of(4, &[&shop]));
+    lane.push(of(5, &[&shop]));
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0", "job 4 to 0"]);
+    lane.ended(SessionId(0), &of(4, &[&shop]), now);
+    lane.ended(SessionId(0), &of(1, &[&bulk]), now);
+    let mut order = Vec::new();
+    let mut time = now;
+    for _ in 0..6 {
+        time += Duration::from_millis(1_010);
+        for name in actions(&mut lane, time) {
+            let number: u128 = name.split(' ').nth(1).unwrap().parse().unwrap();
+            let done = if number == 5 { of(5, &[&shop]) } else { of(number, &[&bulk, &shop]) };
+            lane.ended(SessionId(0), &done, time);
+            order.push(number);
+        }
+    }
+    order.sort_unstable();
+    assert_eq!(order, [2, 3, 5], "each goes, and goes once");
+}
+
+#[test]
+fn what_is_aside_can_be_withdrawn_and_expires_with_its_own_reason() {
+    let (mut lane, shop, _, now) = two_scopes();
+    (1..=4).for_each(|number| lane.push(of(number, &[&shop])));
+    lane.push(job(5));
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0", "job 5 to 0"]);
+    lane.withdraw(MessageId(2));
+    let expired = lane.take_expired(|job| job.id == MessageId(3));
+    assert_eq!(expired.len(), 1);
+    assert_eq!(expired[0].1, "the rates of identity shop are used up");
+    lane.ended(SessionId(0), &of(1, &[&shop]), now);
+    let later = now + Duration::from_millis(1_020);
+    assert_eq!(actions(&mut lane, later), ["job 4 to 0"]);
+    assert_eq!(lane.take_ready().len(), 0);
 }
 
 fn hold(kind: HoldKind) -> Hold {
@@ -149,7 +275,7 @@ fn a_parked_upstream_gets_nothing_until_its_time_and_then_everything() {
     lane.opened(SessionId(1), 1);
     assert!(!lane.hold(&hold(HoldKind::Parked(Duration::from_secs(5))), now));
     assert!(actions(&mut lane, now + Duration::from_secs(4)).is_empty());
-    let later = lane.wake_at().unwrap();
+    let later = lane.wake_at(now).unwrap();
     assert_eq!(later - now, Duration::from_secs(5));
     assert_eq!(actions(&mut lane, later), ["job 1 to 1", "job 2 to 0"]);
 }
@@ -184,7 +310,7 @@ fn sessions_of_an_older_configuration_are_retired_when_they_are_idle() {
     lane.opened(SessionId(1), 1);
     assert_eq!(actions(&mut lane, now).len(), 2);
     lane.ended(SessionId(0), &job(0), now);
-    lane.reconfigure(upstream(2), 2, &[]);
+    lane.reconfigure(upstream(2), 2);
     lane.push(job(3));
     assert_eq!(actions(&mut lane, now), ["retire 0"], "no third session while the first still counts");
     lane.closed(SessionId(0), now);
@@ -201,6 +327,6 @@ fn a_smaller_share_retires_the_surplus() {
     actions(&mut lane, now);
     lane.ended(SessionId(0), &job(0), now);
     lane.ended(SessionId(1), &job(0), now);
-    lane.reconfigure(upstream(1), 1, &[]);
+    lane.reconfigure(upstream(1), 1);
     assert_eq!(actions(&mut lane, now), ["retire 0"]);
 }

@@ -202,8 +202,8 @@ impl World {
                 self.after(DISK, Event::Reported(session, Report::Closed));
             }
             Action::Settle(unsettled) => self.settle(unsettled),
-            Action::Record(upstream, _, covered) => {
-                self.after(DISK, Event::Recorded(Recorded { upstream, covered: Some(covered) }));
+            Action::Record(scope, _, covered) => {
+                self.after(DISK, Event::Recorded(Recorded { scope, covered: Some(covered) }));
             }
             Action::Tell(News::Notified { .. }) => self.notified += 1,
             Action::Tell(_) => {}
