@@ -4,7 +4,8 @@
 //! ```text
 //! installation  helm, once for all tests        mail      what an app sees: names, ports, TLS, refusals
 //! peers         the pods that are not Postroad   volume    a volume follows its pod to another node
-//! faults        each fault under load            scene     what they share      account   the table of what came of them
+//! rates         five relays share a budget       scene     what they share
+//! faults        each fault under load            account   the table of what came of them
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
@@ -14,6 +15,7 @@ mod faults;
 mod installation;
 mod mail;
 mod peers;
+mod rates;
 mod scene;
 mod volume;
 

@@ -1,6 +1,7 @@
 //! The pods around Postroad: apps that send by Go's net/smtp (tests/e2e/app) and the harness's SMTP server as an upstream service.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Pod;
 use postroad_tests::certificates::{CertificateAuthority, IssuedCertificate};
@@ -179,6 +180,14 @@ pub struct Totals {
     pub violations: Vec<String>,
 }
 
+/// The most messages that the service had within any second, wherever it begins.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Busiest {
+    pub all: usize,
+    /// From each pod's address.
+    pub by_client: BTreeMap<IpAddr, usize>,
+}
+
 /// One message at the service: copies and the digest of their content (`differ` when they are not the same).
 pub type Arrived = BTreeMap<String, (usize, String)>;
 
@@ -237,6 +246,10 @@ impl Service {
 
     pub async fn totals(&self) -> anyhow::Result<Totals> {
         Ok(serde_json::from_str(&self.port.get("/sessions").await?)?)
+    }
+
+    pub async fn busiest(&self) -> anyhow::Result<Busiest> {
+        Ok(serde_json::from_str(&self.port.get("/busiest").await?)?)
     }
 
     pub async fn down(&self) -> Result<(), kube::Error> {

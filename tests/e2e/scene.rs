@@ -16,7 +16,7 @@ use crate::LIMIT;
 use crate::installation::{NAMESPACE, RELEASE};
 use crate::peers::{Load, Sending, Service, is_ready, tls_secret};
 
-/// Relays of the pool, and sessions each may hold to the service.
+/// Relays of the pool that meets the faults, and sessions that all of them together may hold to the service.
 pub const RELAYS: usize = 2;
 /// See [`RELAYS`].
 pub const SESSIONS: usize = 4;
@@ -61,7 +61,7 @@ spec:
 }
 
 impl Scene {
-    /// A pool of this many relays, ready.
+    /// A pool of this many relays, ready. Each has two sessions to the service, or more while they are few.
     pub async fn set(cluster: &'static Cluster, prefix: &str, relays: usize) -> Self {
         let [surviving, failing] = cluster.nodes().await.unwrap();
         cluster.volumes(relays).await.unwrap();
@@ -72,7 +72,8 @@ impl Scene {
             .apply(&tls_secret("main-tls", &authority, &authority.issue(&[&host]).unwrap()))
             .await
             .unwrap();
-        let service = Service::start(&namespace, SESSIONS, Some(&surviving.name)).await;
+        let sessions = SESSIONS.max(2 * relays);
+        let service = Service::start(&namespace, sessions, Some(&surviving.name)).await;
         namespace.apply(&pool(relays)).await.unwrap();
         until(&namespace.api::<RelayPool>(), "main", "is ready", LIMIT, pool_is_ready).await.unwrap();
         let user = Some(("app", "hunter2"));

@@ -3,6 +3,7 @@
 //! ```text
 //! GET  /messages?PREFIX   one line for each token that begins with PREFIX: token, copies, SHA-256 of what was sent
 //! GET  /sessions          totals as JSON: `Totals`
+//! GET  /busiest           the most messages within any second, as JSON: `Busiest`
 //! POST /down              stop listening and cut every session, as a crash would
 //! POST /up                listen again
 //! ```
@@ -11,14 +12,16 @@
 //! STARTTLS and AUTH are required) and `USERS` (`name=password`, separated by commas). Run by `tests/e2e` alone.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use postroad_tests::certificates::IssuedCertificate;
 use postroad_tests::conservation::TOKEN_FIELD;
 use postroad_tests::smtp_server::{Ledger, Options, Settings, SmtpServer, TlsMode};
@@ -58,6 +61,14 @@ impl Totals {
             violations: ledger.violations.iter().map(|violation| violation.what.clone()).collect(),
         }
     }
+}
+
+/// The most messages that came within any second, wherever it begins.
+#[derive(Serialize)]
+struct Busiest {
+    all: usize,
+    /// From each client's address.
+    by_client: BTreeMap<IpAddr, usize>,
 }
 
 /// The copies of one message.
@@ -121,6 +132,12 @@ async fn sessions(State(upstream): State<Arc<Upstream>>) -> Result<String, (Stat
     serde_json::to_string(&totals).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
+async fn busiest(State(upstream): State<Arc<Upstream>>) -> Json<Busiest> {
+    let (all, by_client) =
+        upstream.server.read().await.ledger(|ledger| ledger.busiest(Duration::from_secs(1)));
+    Json(Busiest { all, by_client })
+}
+
 async fn down(State(upstream): State<Arc<Upstream>>) {
     upstream.server.write().await.stop().await;
 }
@@ -156,6 +173,7 @@ async fn main() -> anyhow::Result<()> {
     let router = Router::new()
         .route("/messages", get(messages))
         .route("/sessions", get(sessions))
+        .route("/busiest", get(busiest))
         .route("/down", post(down))
         .route("/up", post(up))
         .with_state(upstream);

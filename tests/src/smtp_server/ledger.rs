@@ -3,7 +3,7 @@
 //! The ledger is the evidence of every mail-flow test. `session` writes it, tests read it and wait for it to change.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,23 @@ impl Ledger {
         self.messages.iter().flat_map(pairs).collect()
     }
 
+    /// The most messages that came within any span of this length, wherever it begins: in all, and from each client's address.
+    #[must_use]
+    pub fn busiest(&self, span: Duration) -> (usize, BTreeMap<IpAddr, usize>) {
+        let mut all = Vec::new();
+        let mut by_client: BTreeMap<IpAddr, Vec<Instant>> = BTreeMap::new();
+        let peers: BTreeMap<u64, IpAddr> =
+            self.sessions.iter().map(|session| (session.id, session.peer.ip())).collect();
+        for message in &self.messages {
+            all.push(message.received);
+            if let Some(client) = peers.get(&message.session) {
+                by_client.entry(*client).or_default().push(message.received);
+            }
+        }
+        let by_client = by_client.into_iter().map(|(client, times)| (client, most_within(span, times)));
+        (most_within(span, all), by_client.collect())
+    }
+
     /// Messages kept without a positive reply: the most duplicates this server can be the cause of.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
@@ -187,6 +204,13 @@ impl Ledger {
     fn session(&mut self, id: u64) -> Option<&mut SessionRecord> {
         self.sessions.iter_mut().rev().find(|session| session.id == id)
     }
+}
+
+/// The most of these that lie within a span of this length; one that lies a whole span behind the first is outside.
+fn most_within(span: Duration, mut times: Vec<Instant>) -> usize {
+    times.sort_unstable();
+    let within = |first: usize| times[first..].partition_point(|time| *time - times[first] < span);
+    (0..times.len()).map(within).max().unwrap_or_default()
 }
 
 /// The ledger behind its lock, with an announcement after each change.
@@ -252,5 +276,23 @@ impl Record {
     ) -> Result<(), TimedOut> {
         let check = || self.read(&mut predicate).then_some(());
         watched(self.changes.subscribe(), what, limit, check, || self.read(Ledger::summary)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busiest_span_is_found_wherever_it_begins() {
+        let start = Instant::now();
+        let times = |milliseconds: &[u64]| {
+            milliseconds.iter().map(|time| start + Duration::from_millis(*time)).collect()
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(most_within(second, Vec::new()), 0);
+        assert_eq!(most_within(second, times(&[0, 1000, 2000])), 1);
+        assert_eq!(most_within(second, times(&[1499, 0, 600, 700, 1400, 1599])), 5);
+        assert_eq!(most_within(second, times(&[0, 600, 700, 1400, 1600])), 3);
     }
 }
