@@ -7,6 +7,7 @@
 //! The binary is a thin shell around this library; nothing here is a global, everything is passed in.
 
 pub mod admin;
+pub mod ambiguity;
 pub mod attempt;
 pub mod budget;
 pub mod client_certificate;

@@ -43,6 +43,32 @@ pub struct FateLabel {
     pub fate: &'static str,
 }
 
+/// Why it is unknown whether a recipient has its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The session broke behind the content.
+    SessionLost,
+    /// The relay died while the content was being sent.
+    RelayDied,
+}
+
+/// The label of what is unknown.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// A name of [`Cause`].
+    pub cause: &'static str,
+}
+
+/// The label set of a cause.
+#[must_use]
+pub fn cause(cause: Cause) -> CauseLabel {
+    let cause = match cause {
+        Cause::SessionLost => "session_lost",
+        Cause::RelayDied => "relay_died",
+    };
+    CauseLabel { cause }
+}
+
 /// The label set of a refusal.
 #[must_use]
 pub fn refusal(reason: Reason) -> RefusalLabel {
@@ -79,6 +105,10 @@ pub struct Metrics {
     pub recipients_failed: Family<UpstreamLabel, Counter>,
     /// Recipients given up after the pool's expiry.
     pub recipients_expired: Counter,
+    /// Recipients that may have their message already.
+    pub recipients_ambiguous: Family<CauseLabel, Counter>,
+    /// Recipients delivered of which the spool could not be told.
+    pub recipients_unrecorded: Counter,
     /// Messages given to other relays of the pool.
     pub messages_handed_over: Counter,
     /// Messages taken from other relays of the pool.
@@ -166,6 +196,8 @@ impl Metrics {
             recipients_deferred: Family::default(),
             recipients_failed: Family::default(),
             recipients_expired: Counter::default(),
+            recipients_ambiguous: Family::default(),
+            recipients_unrecorded: Counter::default(),
             messages_handed_over: Counter::default(),
             messages_taken_over: Counter::default(),
             messages_quarantined: Counter::default(),
@@ -202,6 +234,7 @@ impl Metrics {
         metrics.register_spool();
         metrics.register_recovery();
         metrics.register_ledger();
+        metrics.register_copies();
         metrics
     }
 
@@ -343,6 +376,20 @@ impl Metrics {
         );
     }
 
+    fn register_copies(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "recipients_ambiguous",
+            "Recipients that may have their message already, by `cause`: all of it was sent when the session broke (session_lost) or the relay died (relay_died, counted by the next start). They are sent it again or it is held, by the pool's `queue.ambiguousDelivery`",
+            self.recipients_ambiguous.clone(),
+        );
+        r.register(
+            "recipients_unrecorded",
+            "Recipients an upstream took responsibility for while the spool could not be written: the next start does not know it, and sends them the message again",
+            self.recipients_unrecorded.clone(),
+        );
+    }
+
     fn register_spool(&mut self) {
         let r = &mut self.registry;
         let bytes = || Unit::Bytes;
@@ -472,6 +519,9 @@ mod tests {
             drop(family.get_or_create(&label));
         }
         drop(metrics.budget_used_percent.get_or_create(&budget(&Scope::Upstream("example".into()))));
+        for known in [Cause::SessionLost, Cause::RelayDied] {
+            drop(metrics.recipients_ambiguous.get_or_create(&cause(known)));
+        }
         drop(metrics.route_priority.get_or_create(&route("example")));
         drop(metrics.route_fail_overs.get_or_create(&route("example")));
         for reason in Reason::ALL {

@@ -14,12 +14,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
+use crate::ambiguity::Ambiguity;
 use crate::config::{self, Policy, Role};
 use crate::dispatch::{self, Dispatch};
 use crate::handover::{Departure, Receiver, Sender, Tombstones};
 use crate::limits::ConnectionLimits;
 use crate::listen;
 use crate::memory::Memory;
+use crate::message::Timestamp;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase, Shutdown};
 use crate::spool::{self, Recovered, Recovering, Recovery, Spool, SpoolError};
@@ -116,14 +118,14 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
             metrics: metrics.clone(),
         },
     );
+    let (recovered_in, recovered) = mpsc::channel(1);
+    let ambiguity =
+        Ambiguity { spool: spool.clone(), delivery: policy.ambiguous_delivery, metrics: metrics.clone() };
+    let resuming = (role != Role::PassingOn).then(|| (departure.clone(), announce));
+    let recovering = tokio::spawn(recover(recovering, ambiguity, resuming, recovered_in));
     let dispatching = match role {
-        Role::PassingOn => {
-            tokio::spawn(async { recovering.finished().await.map(|recovery| report(&recovery)) });
-            None
-        }
+        Role::PassingOn => None,
         Role::Serving | Role::Finishing => {
-            let (recovered_in, recovered) = mpsc::channel(1);
-            tokio::spawn(recover(recovering, departure.clone(), announce, recovered_in));
             let dispatch = Dispatch {
                 spool: spool.clone(),
                 tombstones: tombstones.clone(),
@@ -162,6 +164,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         phase,
         sessions,
         announcing: Some(announcing),
+        recovering,
         dispatching,
         spool,
         departure,
@@ -186,6 +189,8 @@ struct Relay {
     sessions: TaskTracker,
     /// Lets dispatch hear of messages that come by hand-over, until it is to end.
     announcing: Option<mpsc::Sender<Accepted>>,
+    /// What makes known what earlier runs left.
+    recovering: JoinHandle<()>,
     /// Until dispatch has ended.
     dispatching: Option<JoinHandle<()>>,
     spool: Spool,
@@ -220,6 +225,7 @@ impl Relay {
             self.sessions.close();
             self.sessions.wait().await;
             self.dispatched().await;
+            self.recovered().await;
         }
         let passing_on = async {
             if role == Role::PassingOn {
@@ -249,6 +255,7 @@ impl Relay {
             self.sessions.wait().await;
             self.dispatched().await;
             if ephemeral {
+                self.recovered().await;
                 self.departure.pass_on().await;
             }
             self.spool.close().await;
@@ -266,6 +273,11 @@ impl Relay {
         if let Some(dispatching) = self.dispatching.take() {
             let _ = dispatching.await;
         }
+    }
+
+    /// Nothing may be handed over before it is known what an earlier run was sending.
+    async fn recovered(&mut self) {
+        let _ = (&mut self.recovering).await;
     }
 
     /// Not ready at once; still accepting while clients learn of it; then nothing new.
@@ -295,12 +307,13 @@ fn open_spool(data: &Path, policy: &Policy) -> anyhow::Result<(Spool, Recovering
     Ok(Spool::open(&data.join("spool"), options)?)
 }
 
-/// Gives dispatch what earlier runs left, once it is read, but for what a departure left under way: that is `announced` when it
-/// turns out to be this relay's. Mail is taken and delivered meanwhile.
+/// Settles what earlier runs were sending, once all they left is read, and gives it to dispatch, but for what a departure left
+/// under way: that is announced when it turns out to be this relay's. Mail is taken and delivered meanwhile. A relay that passes
+/// on all it has is `resuming` nothing.
 async fn recover(
     recovering: Recovering,
-    departure: Departure,
-    announced: mpsc::WeakSender<Accepted>,
+    ambiguity: Ambiguity,
+    resuming: Option<(Departure, mpsc::WeakSender<Accepted>)>,
     recovered: mpsc::Sender<Vec<Recovered>>,
 ) {
     let recovery = match recovering.finished().await {
@@ -309,6 +322,8 @@ async fn recover(
         Err(error) => return tracing::error!(%error, "what earlier runs left in the spool cannot be read"),
     };
     report(&recovery);
+    let held = ambiguity.settle(recovery.ambiguous).await;
+    let Some((departure, announced)) = resuming else { return };
     let under_way = match departure.resume(announced).await {
         Ok(under_way) => under_way,
         Err(error) => {
@@ -316,7 +331,12 @@ async fn recover(
             return tracing::error!(error, "what earlier runs left is not delivered before the next start");
         }
     };
-    let mut messages = recovery.messages.filter(|message| !under_way.contains(&message.id)).peekable();
+    let due = |message: Recovered| {
+        let due_at = if held.contains(&message.id) { Timestamp::NEVER } else { message.due_at };
+        Recovered { due_at, ..message }
+    };
+    let messages = recovery.messages.filter(|message| !under_way.contains(&message.id));
+    let mut messages = messages.map(due).peekable();
     while messages.peek().is_some() {
         let batch = messages.by_ref().take(RECOVERED_BATCH).collect();
         if recovered.send(batch).await.is_err() {

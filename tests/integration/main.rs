@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 
 mod admin;
+mod ambiguity;
 mod chart;
 mod client_certificates;
 mod conservation;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use postroad_tests::prometheus::Metrics;
 use postroad_tests::smtp_server::{Fault, Stage};
 
 use crate::judge::judge;
@@ -38,6 +39,7 @@ async fn a_failed_sync_is_never_acknowledged_and_ends_acceptance_until_the_resta
     let begin = Instant::now();
     let volume = Volume::new(Kind::Ext4, 512 << 20);
     let mut scene = Scene::new(Some(&volume.path().join("data")), BUDGET).await;
+    let outage = scene.upstream.inject(Fault::reply(Stage::Greeting, "421 4.3.2 later"));
     let running = scene.load.clone().start();
     running.wait_for_acknowledged(200, LIMIT).await.unwrap();
     // The data of one flush is lost; every later flush succeeds.
@@ -50,6 +52,13 @@ async fn a_failed_sync_is_never_acknowledged_and_ends_acceptance_until_the_resta
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(running.acknowledged(), acknowledged, "acknowledged after a failed sync");
     assert_eq!(scene.relay.get("/healthz").await.unwrap().status, 503);
+    // What it knows it delivers all the same, and counts that it cannot record it: the next start will deliver it again.
+    scene.upstream.withdraw(outage);
+    let counted = |metrics: &Metrics| {
+        let arrived = scene.upstream.ledger(|ledger| ledger.messages.len());
+        arrived > 0 && metrics.value("postroad_relay_recipients_unrecorded_total") == Some(arrived as f64)
+    };
+    scene.relay.wait_for_metrics("copies to be counted", LIMIT, counted).await.unwrap();
     scene.relay.sigkill().await.unwrap();
     let restarted = Instant::now();
     volume.remount();

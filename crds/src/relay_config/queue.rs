@@ -14,6 +14,19 @@ pub struct Queue {
     pub maximum_backoff_seconds: u32,
     /// Octets of disk the spool may use; above it new mail is answered 452.
     pub maximum_bytes: u64,
+    /// What becomes of recipients that may have their message already.
+    #[serde(default)]
+    pub ambiguous_delivery: AmbiguousDelivery,
+}
+
+/// What becomes of recipients that may have their message already: all of it was sent, and the reply is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AmbiguousDelivery {
+    /// It is sent again.
+    #[default]
+    Resend,
+    /// It is held until a person decides.
+    Hold,
 }
 
 /// How a relay stops.

@@ -20,8 +20,8 @@ struct Begun {
     /// Which recipients' senders want to hear of success.
     wants_success: Vec<bool>,
     since: Instant,
-    /// Why its content could not be read to its end.
-    unreadable: Option<SpoolError>,
+    /// Why its content was not sent to its end.
+    unsent: Option<SpoolError>,
 }
 
 /// The jobs of one session.
@@ -109,7 +109,7 @@ impl<'a> Flow<'a> {
             Ok(Prepared::Ready(transaction, content)) => {
                 let wants_success = transaction.recipients.iter().map(wants_success).collect();
                 self.connection.start(transaction);
-                self.begun.push_back(Begun { job, content, wants_success, since, unreadable: None });
+                self.begun.push_back(Begun { job, content, wants_success, since, unsent: None });
             }
             Ok(Prepared::Unsupported(unmet)) => {
                 let fates = job.recipients.iter().map(|_| Fate::Unsupported(unmet)).collect();
@@ -141,9 +141,13 @@ impl<'a> Flow<'a> {
     /// The newest transaction is the one whose content is awaited.
     async fn send_content(&mut self) {
         let Some(newest) = self.begun.back_mut() else { return };
-        if let Err(error) = self.connection.send_content(&mut newest.content).await {
-            self.connection.give_up("the content could not be read to its end");
-            newest.unreadable = Some(error);
+        let sent = match self.session.note_sending(&newest.job).await {
+            Ok(()) => self.connection.send_content(&mut newest.content).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            self.connection.give_up("the content could not be sent to its end");
+            newest.unsent = Some(error);
         }
     }
 
@@ -164,8 +168,8 @@ impl<'a> Flow<'a> {
     }
 
     async fn undecided(&mut self, ended: Begun, state: Undecided) {
-        let Begun { job, since, unreadable, .. } = ended;
-        if let Some(error) = unreadable {
+        let Begun { job, since, unsent, .. } = ended;
+        if let Some(error) = unsent {
             return self.session.report(Report::Unreadable { job, error }).await;
         }
         let fault = self.fault.clone().unwrap_or_else(|| "the upstream closed the session".to_owned());
@@ -175,11 +179,7 @@ impl<'a> Flow<'a> {
             Undecided::Ambiguous => {
                 let reason =
                     format!("the session broke behind the content, which may have been delivered: {fault}");
-                tracing::warn!(
-                    id = %job.id, upstream = self.session.upstream.name, reason,
-                    "the outcome is unknown; the message is sent again and may arrive twice"
-                );
-                let fates = job.recipients.iter().map(|_| Fate::Deferred(reason.clone())).collect();
+                let fates = job.recipients.iter().map(|_| Fate::Ambiguous(reason.clone())).collect();
                 self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
             }
         }

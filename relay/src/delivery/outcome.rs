@@ -15,6 +15,8 @@ pub enum Fate {
     Relayed(Reply),
     /// Not now; the text says why.
     Deferred(String),
+    /// It may have arrived: the session broke behind the content, before the reply. The text says how.
+    Ambiguous(String),
     /// Never; the reply says why.
     Refused(Reply),
     /// Never; nothing was sent, because the upstream does not offer what the message needs.
@@ -29,7 +31,7 @@ impl Fate {
     pub fn text(&self) -> String {
         match self {
             Self::Delivered(reply) | Self::Relayed(reply) | Self::Refused(reply) => reply.to_string(),
-            Self::Deferred(why) | Self::Held(Hold { why, .. }) => why.clone(),
+            Self::Deferred(why) | Self::Ambiguous(why) | Self::Held(Hold { why, .. }) => why.clone(),
             Self::Unsupported(unmet) => unmet.to_string(),
         }
     }
@@ -94,7 +96,7 @@ mod tests {
                     Fate::Delivered(_) => 'd',
                     Fate::Deferred(_) => 'l',
                     Fate::Refused(_) => 'r',
-                    Fate::Relayed(_) | Fate::Unsupported(_) => '?',
+                    Fate::Relayed(_) | Fate::Unsupported(_) | Fate::Ambiguous(_) => '?',
                     Fate::Held(_) => 'h',
                 })
                 .collect(),

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_protocol::{ClientConfig, ClientTls};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::connect::{self, OpenError};
 use super::connection::Connection;
 use super::flow::Flow;
 use super::ports::PortMemory;
 use super::{Job, Report, SessionId};
-use crate::config::{Destination, UpstreamPolicy};
+use crate::config::{AmbiguousDelivery, Destination, Policy, UpstreamPolicy};
 use crate::sandbox;
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 
 /// What a session is made of.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Session {
     pub spool: Spool,
     /// The relay's data folder, below which a sandbox keeps what it captures.
     pub data: PathBuf,
+    /// The policy in force.
+    pub policy: watch::Receiver<Arc<Policy>>,
     /// When the relay stops it begins no further job.
     pub shutdown: Shutdown,
     /// Its jobs: as many at once as [`Report::Opened`] has room for.
@@ -91,6 +93,19 @@ impl Session {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.shutdown.phase() == Phase::Stopping
+    }
+
+    /// Notes that the content of a job is about to be sent, so that a start after a crash knows whose outcome is unknown.
+    ///
+    /// # Errors
+    /// When it must not be sent: the message is gone, or is to be held after a crash and the spool takes no note.
+    pub(super) async fn note_sending(&self, job: &Job) -> Result<(), SpoolError> {
+        let hold = self.policy.borrow().ambiguous_delivery == AmbiguousDelivery::Hold;
+        match self.spool.sending(job.id, &job.recipients, hold).await {
+            // Sent again by the next start in any case, as its outcome cannot be recorded either.
+            Err(SpoolError::Unhealthy(_)) if !hold => Ok(()),
+            noted => noted,
+        }
     }
 
     async fn return_unstarted(&mut self) {

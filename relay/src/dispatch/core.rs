@@ -13,7 +13,7 @@ use super::lanes::Lanes;
 use super::news::{News, Remedy};
 use super::obey::Obeyed;
 use super::plan::{self, Plan, Planned, Request};
-use super::settle::{Settled, Unsettled};
+use super::settle::{Settled, Unrecorded, Unsettled};
 use super::shares;
 use super::ways::Ways;
 use crate::attempt::Attempt;
@@ -397,6 +397,10 @@ impl Core {
     /// The job's recipients have their fates; without a contact no session came to an outcome.
     fn outcome(&mut self, upstream: &Arc<str>, job: &Job, fates: Vec<Fate>, contact: Option<Contact>) {
         self.tell(News::attempted(upstream, &fates, contact.is_some()));
+        if let Some(Fate::Ambiguous(reason)) = fates.first() {
+            let (upstream, recipients) = (upstream.clone(), fates.len() as u64);
+            self.tell(News::Ambiguous { id: job.id, upstream, recipients, reason: reason.clone() });
+        }
         let attempt = Attempt {
             upstream: upstream.clone(),
             address: contact.and_then(|contact| contact.address),
@@ -414,17 +418,20 @@ impl Core {
         }
     }
 
-    fn settled(&mut self, result: Result<Settled, (MessageId, SpoolError)>, now: Now) {
+    fn settled(&mut self, result: Result<Settled, Unrecorded>, now: Now) {
         self.settling -= 1;
         let settled = match result {
             Ok(settled) => settled,
-            Err((id, error)) => return self.unsettled(id, error, now.wall),
+            Err(unrecorded) => return self.unrecorded(unrecorded, now.wall),
         };
         let expired = settled.ended.get(spool::Fate::Expired);
         if expired > 0 {
             self.tell(News::Expired(expired));
         }
         self.tell(News::Settled { id: settled.id, recipients: settled.recipients });
+        if settled.held {
+            self.tell(News::HeldAsAmbiguous { id: settled.id });
+        }
         if settled.last {
             match settled.wait {
                 Some(wait) => self.queue.reschedule(settled.id, now.wall.after(wait)),
@@ -441,13 +448,13 @@ impl Core {
 
     /// What cannot be recorded must not be tried again by this process: it would arrive once more each time. The next start
     /// finds the message as the spool last knew it.
-    fn unsettled(&mut self, id: MessageId, error: SpoolError, now: Timestamp) {
+    fn unrecorded(&mut self, Unrecorded { id, delivered, error }: Unrecorded, now: Timestamp) {
         if matches!(error, SpoolError::Damaged { .. }) {
             return self.unreadable(id, error, now);
         }
         self.messages.forget(id);
         self.queue.settle(id);
-        self.tell(News::Unrecorded { id, error });
+        self.tell(News::Unrecorded { id, delivered, error });
     }
 
     fn unreadable(&mut self, id: MessageId, error: SpoolError, now: Timestamp) {
@@ -513,7 +520,7 @@ impl Core {
         withdrawn
     }
 
-    /// A message of which nothing is known any more is not tried by this process: see [`unsettled`](Self::unsettled).
+    /// A message of which nothing is known any more is not tried by this process: see [`unrecorded`](Self::unrecorded).
     fn obeyed(&mut self, obeyed: Obeyed) {
         self.settling -= 1;
         let Obeyed { order, result, due_at, recipients } = obeyed;

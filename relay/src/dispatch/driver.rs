@@ -15,7 +15,7 @@ use super::event::{Action, Event, Now, Recorded};
 use super::obey::{self, Obeyed};
 use super::observer::Observer;
 use super::plan::{self, Planned, Request};
-use super::settle::{self, Settled, Unsettled};
+use super::settle::{self, Settled, Unrecorded, Unsettled};
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{self, Job, PortMemory, Report, Session, SessionId};
 use crate::handover::Tombstones;
@@ -23,7 +23,7 @@ use crate::message::MessageId;
 use crate::metrics::Metrics;
 use crate::order::Order;
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::{Recovered, Spool, SpoolError};
+use crate::spool::{Recovered, Spool};
 use crate::submission::Accepted;
 
 /// Reports, settlements and records that may wait for the loop.
@@ -62,7 +62,7 @@ pub(super) struct Driver {
     sessions: HashMap<SessionId, mpsc::Sender<Job>>,
     requests: mpsc::Sender<Request>,
     reports: mpsc::Sender<(SessionId, Report)>,
-    settled: mpsc::Sender<Result<Settled, (MessageId, SpoolError)>>,
+    settled: mpsc::Sender<Result<Settled, Unrecorded>>,
     recorded: mpsc::Sender<Recorded>,
     obeyed: mpsc::Sender<Obeyed>,
     tasks: TaskTracker,
@@ -74,7 +74,7 @@ pub(super) struct Inbox {
     accepted: mpsc::Receiver<Accepted>,
     planned: mpsc::Receiver<Planned>,
     reports: mpsc::Receiver<(SessionId, Report)>,
-    settled: mpsc::Receiver<Result<Settled, (MessageId, SpoolError)>>,
+    settled: mpsc::Receiver<Result<Settled, Unrecorded>>,
     recorded: mpsc::Receiver<Recorded>,
     orders: mpsc::Receiver<Order>,
     obeyed: mpsc::Receiver<Obeyed>,
@@ -238,6 +238,7 @@ impl Driver {
             upstream,
             spool: self.dispatch.spool.clone(),
             data: self.dispatch.data.clone(),
+            policy: self.dispatch.policy.clone(),
             shutdown: self.dispatch.shutdown.clone(),
             jobs,
             reports: self.reports.clone(),
@@ -256,13 +257,13 @@ impl Driver {
     }
 
     fn settle(&self, unsettled: Unsettled) {
-        let id = unsettled.id;
+        let (id, delivered) = (unsettled.id, unsettled.delivered());
         let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());
         let policy = self.core.policy().clone();
         let done = self.settled.clone();
         self.tasks.spawn(async move {
             let settled = settle::settle(&spool, &tombstones, &policy, unsettled).await;
-            let result = settled.map_err(|error| (id, error));
+            let result = settled.map_err(|error| Unrecorded { id, delivered, error });
             let _ = done.send(result).await;
         });
     }

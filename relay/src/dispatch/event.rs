@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use super::news::News;
 use super::obey::Obeyed;
 use super::plan::{Planned, Request};
-use super::settle::{Settled, Unsettled};
+use super::settle::{Settled, Unrecorded, Unsettled};
 use crate::budget::{Saved, Scope};
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::order::{Order, OrderRefused};
-use crate::spool::{Recovered, SpoolError};
+use crate::spool::Recovered;
 use crate::submission::Accepted;
 
 /// Less is how a time service adjusts a clock.
@@ -67,7 +67,7 @@ pub(super) enum Event {
     /// A session could not be given its job: it has retired by itself in this instant and its report is under way.
     NotTaken(SessionId, Job),
     /// A settlement is on stable storage, or could not be made.
-    Settled(Result<Settled, (MessageId, SpoolError)>),
+    Settled(Result<Settled, Unrecorded>),
     /// A budget's record is on stable storage, or could not be written.
     Recorded(Recorded),
     /// A person wants something done with a message.

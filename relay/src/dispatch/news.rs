@@ -41,8 +41,12 @@ pub(super) enum News {
     SteppedBack(Duration),
     /// A person's order has been carried out; the recipients are those that were queued.
     Obeyed { id: MessageId, act: Act, recipients: Vec<String> },
-    /// A settlement could not be stored.
-    Unrecorded { id: MessageId, error: SpoolError },
+    /// So many recipients of a message may have it already.
+    Ambiguous { id: MessageId, upstream: Arc<str>, recipients: u64, reason: String },
+    /// The message is held, as it may have arrived.
+    HeldAsAmbiguous { id: MessageId },
+    /// A settlement could not be stored, by which so many recipients are delivered.
+    Unrecorded { id: MessageId, delivered: u64, error: SpoolError },
     /// A message could not be read, and this is done about it.
     Unreadable { id: MessageId, error: SpoolError, remedy: Remedy },
 }
@@ -55,7 +59,7 @@ impl News {
             match fate {
                 Fate::Delivered(_) | Fate::Relayed(_) => delivered += 1,
                 Fate::Refused(_) | Fate::Unsupported(_) => failed += 1,
-                Fate::Deferred(_) | Fate::Held(_) => deferred += 1,
+                Fate::Deferred(_) | Fate::Ambiguous(_) | Fate::Held(_) => deferred += 1,
             }
         }
         Self::Attempted { upstream: upstream.clone(), transaction, delivered, deferred, failed }

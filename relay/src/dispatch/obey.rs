@@ -43,7 +43,8 @@ pub(super) async fn obey(spool: &Spool, tombstones: &Tombstones, order: Order) -
         None => {
             let mut fates = Fates::default();
             fates.add(Fate::Dropped, recipients.len() as u64);
-            let settlement = Settlement { id: order.id, state: None, fates, accept: Vec::new() };
+            let settlement =
+                Settlement { id: order.id, state: None, fates, under_way: Vec::new(), accept: Vec::new() };
             tombstones.settle(spool, handed_over_by, settlement).await
         }
     };

@@ -58,8 +58,17 @@ impl Observer {
                 );
             }
             News::Obeyed { id, act, recipients } => log_order(id, act, &recipients),
-            News::Unrecorded { id, error } => {
-                tracing::error!(%id, %error, "an outcome could not be recorded")
+            News::Ambiguous { id, upstream, recipients, reason } => {
+                let label = metrics::cause(metrics::Cause::SessionLost);
+                self.0.recipients_ambiguous.get_or_create(&label).inc_by(recipients);
+                tracing::warn!(%id, %upstream, recipients, reason, "the outcome is unknown: the message may have arrived");
+            }
+            News::HeldAsAmbiguous { id } => {
+                tracing::warn!(%id, "held: it may have arrived; release or drop it (postroad-relay queue)");
+            }
+            News::Unrecorded { id, delivered, error } => {
+                self.0.recipients_unrecorded.inc_by(delivered);
+                tracing::error!(%id, delivered, %error, "an outcome could not be recorded");
             }
             News::Unreadable { id, error, remedy } => self.unreadable(id, &error, remedy),
         }

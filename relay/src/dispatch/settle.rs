@@ -1,7 +1,7 @@
 //! Carries out a [`settlement`](super::settlement) decision: one atomic change of the spool that ends or reschedules the
 //! message and, where its sender must be told, accepts the notification in the same instant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use smtp_protocol::Return;
 use super::line::{self, Line};
 use super::settlement::{self, Decision, Rules};
 use crate::attempt::{self, Attempt};
-use crate::config::Policy;
+use crate::config::{AmbiguousDelivery, Policy};
 use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
 use crate::handover::Tombstones;
@@ -36,6 +36,23 @@ pub(super) struct Unsettled {
     pub(super) last: bool,
 }
 
+impl Unsettled {
+    /// Recipients that an upstream has taken responsibility for.
+    pub(super) fn delivered(&self) -> u64 {
+        let delivered = |(_, fate): &&(usize, Fate)| matches!(fate, Fate::Delivered(_) | Fate::Relayed(_));
+        self.fates.iter().filter(delivered).count() as u64
+    }
+}
+
+/// A settlement that could not be stored.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    pub(super) id: MessageId,
+    /// Recipients that an upstream has taken responsibility for, of which nothing is known on disk.
+    pub(super) delivered: u64,
+    pub(super) error: SpoolError,
+}
+
 /// What is on stable storage now.
 #[derive(Debug)]
 pub(super) struct Settled {
@@ -47,6 +64,8 @@ pub(super) struct Settled {
     pub(super) notification: Option<Accepted>,
     /// The recipients that are queued no longer, by what became of them.
     pub(super) ended: Fates,
+    /// Whether it is held from now on, as it may have arrived.
+    pub(super) held: bool,
     /// What there is to log of the recipients.
     pub(super) recipients: Vec<Line>,
 }
@@ -68,24 +87,33 @@ pub(super) async fn settle(
         expire_after: policy.expire_after,
         now: Timestamp::from(now),
         jitter: rand::random(),
+        hold_ambiguous: policy.ambiguous_delivery == AmbiguousDelivery::Hold,
     };
     let handed_over_by = stored.state.handed_over_by;
     let decision =
         settlement::decide(&stored.envelope, stored.state, &unsettled.fates, unsettled.last, &rules);
     let notification = notification(spool, policy, &stored.envelope, decision.notices, now).await;
     let accept: Vec<_> = notification.iter().cloned().collect();
-    let Decision { mut state, ended, results, .. } = decision;
+    let Decision { mut state, ended, results, held, .. } = decision;
     let Unsettled { id, fates, attempts, last } = unsettled;
-    let due_at = state.as_ref().map(|state| state.due_at);
-    let recipients = line::lines(&stored.envelope, &fates, &attempts, &results, due_at.filter(|_| last));
+    let due_at = state.as_ref().map(DeliveryState::next_due);
+    let next = due_at.filter(|due_at| last && *due_at < Timestamp::NEVER);
+    let recipients = line::lines(&stored.envelope, &fates, &attempts, &results, next);
     let wait = due_at.map(|due_at| due_at.since(rules.now));
     if let Some(state) = &mut state {
         remember(state, &fates, &attempts, rules.now);
     }
-    let settlement = Settlement { id, state, fates: ended, accept };
+    let under_way = if last { Vec::new() } else { under_way(state.as_ref(), &fates) };
+    let settlement = Settlement { id, state, fates: ended, under_way, accept };
     tombstones.settle(spool, handed_over_by, settlement).await?;
     let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
-    Ok(Settled { id, last, wait, notification: accepted, ended, recipients })
+    Ok(Settled { id, last, wait, notification: accepted, ended, held, recipients })
+}
+
+/// The recipients that other parts of the message may be on their way to.
+fn under_way(state: Option<&DeliveryState>, fates: &[(usize, Fate)]) -> Vec<usize> {
+    let decided: HashSet<usize> = fates.iter().map(|(index, _)| *index).collect();
+    state.into_iter().flat_map(DeliveryState::queued).filter(|index| !decided.contains(index)).collect()
 }
 
 /// Keeps the attempts with the state, for people who ask why the message is still here.

@@ -21,6 +21,8 @@ pub(super) struct Rules {
     pub(super) now: Timestamp,
     /// A random number in 0..1 that spreads retries.
     pub(super) jitter: f64,
+    /// Whether a message that may have arrived is held.
+    pub(super) hold_ambiguous: bool,
 }
 
 /// What is to be stored and told.
@@ -34,6 +36,8 @@ pub(super) struct Decision {
     pub(super) ended: Fates,
     /// Where the recipients given stand now, by index.
     pub(super) results: Vec<(usize, RecipientState)>,
+    /// Whether the message is held from now on, as it may have arrived.
+    pub(super) held: bool,
 }
 
 /// Applies `fates` (recipient index and fate) to the state. `last` says that no other part of this message is being
@@ -49,6 +53,7 @@ pub(super) fn decide(
     let mut notices = Vec::new();
     let mut ended = Fates::default();
     let mut results = Vec::with_capacity(fates.len());
+    let mut held = false;
     // As Notice::is_wanted: who is told is part of the account.
     let told = |recipient: &Recipient| !envelope.reverse_path.is_empty() && recipient.notify_of_failure();
     let failed =
@@ -83,15 +88,19 @@ pub(super) fn decide(
                 ended.add(failed(address), 1);
                 notices.push(notice(Reason::Unsupported(*unmet)));
             }
-            Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }) if expired => {
+            Fate::Ambiguous(_) if rules.hold_ambiguous => held = true,
+            Fate::Deferred(obstacle) | Fate::Ambiguous(obstacle) | Fate::Held(Hold { why: obstacle, .. })
+                if expired =>
+            {
                 *recipient = RecipientState::Expired;
                 ended.add(spool::Fate::Expired, 1);
                 notices.push(notice(Reason::Expired(obstacle.clone())));
             }
-            Fate::Deferred(_) | Fate::Held(_) => {}
+            Fate::Deferred(_) | Fate::Ambiguous(_) | Fate::Held(_) => {}
         }
         results.push((*index, *recipient));
     }
+    state.held |= held;
     if last && let Some(wait) = uncharged_wait(fates, rules) {
         state.due_at = rules.now.after(wait);
     } else if last {
@@ -103,7 +112,7 @@ pub(super) fn decide(
         state.delay_reported = true;
     }
     let remaining = state.queued().next().is_some();
-    Decision { state: remaining.then_some(state), notices, ended, results }
+    Decision { state: remaining.then_some(state), notices, ended, results, held }
 }
 
 /// What there is to tell of recipients that are still to be delivered (RFC 3461 §4.1).
@@ -115,7 +124,10 @@ fn delays<'a>(
 ) -> impl Iterator<Item = Notice> + 'a {
     let until = envelope.accepted_at.after(rules.expire_after);
     let obstacle = |index: usize| match fates.iter().find(|(of, _)| *of == index) {
-        Some((_, Fate::Deferred(obstacle) | Fate::Held(Hold { why: obstacle, .. }))) => obstacle.clone(),
+        Some((
+            _,
+            Fate::Deferred(obstacle) | Fate::Ambiguous(obstacle) | Fate::Held(Hold { why: obstacle, .. }),
+        )) => obstacle.clone(),
         _ => "it could not be delivered yet".to_owned(),
     };
     state.queued().filter_map(move |index| {
@@ -126,7 +138,7 @@ fn delays<'a>(
 
 /// How long the message waits without having been attempted: its undecided recipients are all held.
 fn uncharged_wait(fates: &[(usize, Fate)], rules: &Rules) -> Option<Duration> {
-    if fates.iter().any(|(_, fate)| matches!(fate, Fate::Deferred(_))) {
+    if fates.iter().any(|(_, fate)| matches!(fate, Fate::Deferred(_) | Fate::Ambiguous(_))) {
         return None;
     }
     let wait = |fate: &Fate| match fate {
@@ -165,7 +177,13 @@ mod tests {
 
     fn rules(now: u64) -> Rules {
         let retry = RetryPolicy { minimum: Duration::from_secs(60), maximum: Duration::from_secs(3600) };
-        Rules { retry, expire_after: Duration::from_secs(1000), now: Timestamp(now), jitter: 0.5 }
+        Rules {
+            retry,
+            expire_after: Duration::from_secs(1000),
+            now: Timestamp(now),
+            jitter: 0.5,
+            hold_ambiguous: false,
+        }
     }
 
     fn fates<const N: usize>(counts: [(spool::Fate, u64); N]) -> Fates {
@@ -234,6 +252,22 @@ mod tests {
         assert_eq!(state.attempts, 1, "another recipient was judged");
         let decision = decide_for(&[parked()], true, 1_000_001);
         assert!(matches!(&decision.notices[0].reason, Reason::Expired(last) if last == "quota"));
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_sent_again_or_held_and_then_does_not_expire() {
+        let fates = [(0, Fate::Ambiguous("the session broke".into()))];
+        let decide = |hold_ambiguous, now| {
+            let rules = Rules { hold_ambiguous, ..rules(now) };
+            decide(&envelope(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &rules)
+        };
+        let again = decide(false, 10);
+        assert!(!again.held && again.state.is_some_and(|state| !state.held && state.attempts == 1));
+        assert_eq!(decide(false, 1_000_001).state, None);
+        for now in [10, 1_000_001] {
+            let held = decide(true, now);
+            assert!(held.held && held.notices.is_empty() && held.state.is_some_and(|state| state.held));
+        }
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Sender {
             Reply::Send | Reply::Confirmed => return Err(lost(io::Error::other("it answered out of turn"))),
         }
         let fates = Fates::of(Fate::HandedOver, state.queued().count() as u64);
-        let settlement = Settlement { id, state: None, fates, accept: Vec::new() };
+        let settlement = Settlement { id, state: None, fates, under_way: Vec::new(), accept: Vec::new() };
         self.tombstones.settle(&self.spool, state.handed_over_by, settlement).await?;
         self.metrics.messages_handed_over.inc();
         tracing::info!(%id, to = peer, "handed over");

@@ -148,7 +148,8 @@ impl Pair {
         };
         state.recipients[0] = RecipientState::Delivered;
         let fates = Fates::of(Fate::Delivered, 1);
-        let settlement = Settlement { id, state: Some(state.clone()), fates, accept: Vec::new() };
+        let settlement =
+            Settlement { id, state: Some(state.clone()), fates, under_way: Vec::new(), accept: Vec::new() };
         self.leaves.settle(settlement).await.unwrap();
         Stored { envelope, state }
     }
@@ -157,7 +158,7 @@ impl Pair {
     async fn deliver(&self, id: MessageId) {
         let by = self.stays.load(id).await.unwrap().state.handed_over_by;
         let fates = Fates::of(Fate::Delivered, 1);
-        let settlement = Settlement { id, state: None, fates, accept: Vec::new() };
+        let settlement = Settlement { id, state: None, fates, under_way: Vec::new(), accept: Vec::new() };
         self.taken.settle(&self.stays, by, settlement).await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::error::SpoolError;
 use super::index::Index;
 use super::ledger::{Fate, Fates, Ledger};
-use super::record::{Accepted, CHUNK, HEADER_BYTES, MAXIMUM_PAYLOAD, Record, queued};
+use super::record::{Accepted, CHUNK, HEADER_BYTES, MAXIMUM_PAYLOAD, Record, State, queued};
 use super::shared::Pinned;
 use crate::message::{DeliveryState, Envelope, MessageId};
 
@@ -33,6 +33,11 @@ pub(super) enum Command {
     Settle {
         change: Change,
         messages: Vec<NewMessage>,
+        reply: Reply<()>,
+    },
+    /// Notes that a content is about to be sent. Answered once it is written, or synced where its record says so.
+    Sending {
+        sending: Sending,
         reply: Reply<()>,
     },
     /// Ends a message: its recipients that are still queued have this fate.
@@ -63,6 +68,7 @@ impl Command {
             Self::Content { record, .. } => record.record_bytes(),
             Self::Store { message, .. } => message.bytes(),
             Self::Change { change, .. } => change.record.record_bytes(),
+            Self::Sending { sending, .. } => sending.record.record_bytes(),
             Self::Settle { change, messages, .. } => {
                 let records: u64 = messages.iter().map(NewMessage::bytes).sum();
                 HEADER_BYTES + records + change.record.record_bytes()
@@ -86,6 +92,7 @@ impl Command {
             Self::Content { reply, .. } => drop(reply.send(Err(error))),
             Self::Store { reply, .. }
             | Self::Change { reply, .. }
+            | Self::Sending { reply, .. }
             | Self::Settle { reply, .. }
             | Self::Remove { reply, .. }
             | Self::Quarantine { reply, .. }
@@ -116,21 +123,49 @@ pub(super) struct Change {
     pub(super) record: Record,
     /// Recipients that are queued after it.
     pub(super) queued: u32,
+    /// Recipients that may be being sent to after it.
+    pub(super) under_way: Vec<u32>,
 }
 
 impl Change {
-    /// The message's state from now on, or its removal, and what became of recipients in between.
-    pub(super) fn new(id: MessageId, state: Option<DeliveryState>, fates: Fates) -> Self {
-        match state {
-            Some(state) => Self { queued: queued(&state), record: Record::state(id, state, fates) },
-            None => Self { queued: 0, record: Record::removed(id, fates) },
-        }
+    /// The message's state from now on, or its removal, what became of recipients in between, and of which the attempt goes on.
+    pub(super) fn new(
+        id: MessageId,
+        state: Option<DeliveryState>,
+        fates: Fates,
+        under_way: &[usize],
+    ) -> Self {
+        let Some(state) = state else {
+            return Self { queued: 0, record: Record::removed(id, fates), under_way: Vec::new() };
+        };
+        let state = State { state, fates, under_way: indices(under_way) };
+        Self { queued: queued(&state.state), record: Record::state(id, &state), under_way: state.under_way }
     }
 
     /// The removal of a message of which so many recipients are still queued.
     pub(super) fn end(id: MessageId, fate: Fate, recipients: u32) -> Self {
-        Self::new(id, None, Fates::of(fate, u64::from(recipients)))
+        Self::new(id, None, Fates::of(fate, u64::from(recipients)), &[])
     }
+}
+
+/// A `Sending` record of a stored message.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) record: Record,
+    pub(super) recipients: Vec<u32>,
+}
+
+impl Sending {
+    /// For these recipients; `synced` when it must be on stable storage before the content is sent.
+    pub(super) fn new(id: MessageId, recipients: &[usize], synced: bool) -> Self {
+        let recipients = indices(recipients);
+        Self { record: Record::sending(id, &recipients, synced), recipients }
+    }
+}
+
+/// Envelopes have nowhere near as many recipients as these could number.
+fn indices(recipients: &[usize]) -> Vec<u32> {
+    recipients.iter().filter_map(|index| u32::try_from(*index).ok()).collect()
 }
 
 /// A message about to exist.
@@ -187,7 +222,14 @@ impl NewMessage {
             .collect();
         let chunks = (first + records.len()) as u32;
         let queued = queued(&state);
-        let accepted = Record::accepted(&Accepted { content, chunks, copied: false, envelope, state });
+        let accepted = Record::accepted(&Accepted {
+            content,
+            chunks,
+            copied: false,
+            sending: Vec::new(),
+            envelope,
+            state,
+        });
         if accepted.payload_bytes() > MAXIMUM_PAYLOAD {
             return Err(SpoolError::Inconsistent("the envelope is too large"));
         }

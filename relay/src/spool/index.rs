@@ -17,6 +17,8 @@ pub(super) struct Index {
     messages: HashMap<Key, Entry>,
     /// Content locations of messages of more than one chunk; nearly all have one, which is in the entry.
     chunked: HashMap<Key, Box<[Location]>>,
+    /// Recipients that a content may be on its way to, of the few messages that are being sent.
+    sending: HashMap<Key, Vec<u32>>,
     /// All segments, the active one last.
     pub(super) segments: BTreeMap<u32, SegmentUse>,
     /// The account of recipients.
@@ -114,7 +116,7 @@ impl Index {
     /// The message exists, with its state in the `Accepted` record and so many recipients queued. Replaces what was known of
     /// it: copied parts.
     pub(super) fn accept(&mut self, id: MessageId, accepted: Location, content: &[Location], queued: u32) {
-        self.remove(id);
+        self.forget(id);
         let only = if let [only] = content { Some(*only) } else { None };
         if content.len() > 1 {
             self.chunked.insert(id.into(), content.into());
@@ -124,9 +126,21 @@ impl Index {
         content.iter().chain([&accepted]).for_each(|location| self.add_live(*location));
     }
 
-    /// The message's state is now in the record at `state`, with so many recipients queued; false when there is no such
-    /// message.
-    pub(super) fn change_state(&mut self, id: MessageId, state: Location, queued: u32) -> bool {
+    /// The message's state is now in the record at `state`, with so many recipients queued, and of others than those `under_way`
+    /// the attempt has come to an outcome; false when there is no such message.
+    pub(super) fn change_state(
+        &mut self,
+        id: MessageId,
+        state: Location,
+        queued: u32,
+        under_way: &[u32],
+    ) -> bool {
+        if let Some(sending) = self.sending.get_mut(&id.into()) {
+            sending.retain(|index| under_way.contains(index));
+            if sending.is_empty() {
+                self.sending.remove(&id.into());
+            }
+        }
         let Some(entry) = self.messages.get_mut(&id.into()) else { return false };
         self.queued = self.queued - u64::from(entry.queued) + u64::from(queued);
         entry.queued = queued;
@@ -136,8 +150,33 @@ impl Index {
         true
     }
 
+    /// The message's content is about to be sent to these recipients.
+    pub(super) fn send(&mut self, id: MessageId, recipients: &[u32]) {
+        if !recipients.is_empty() && self.contains(id) {
+            let sending = self.sending.entry(id.into()).or_default();
+            sending.extend_from_slice(recipients);
+            sending.sort_unstable();
+            sending.dedup();
+        }
+    }
+
+    /// The recipients of a message that its content may be on its way to.
+    pub(super) fn sending(&self, id: MessageId) -> &[u32] {
+        self.sending.get(&id.into()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The messages that are being sent.
+    pub(super) fn being_sent(&self) -> impl Iterator<Item = MessageId> {
+        self.sending.keys().map(|key| MessageId::from(*key))
+    }
+
     /// The message is gone; false when there was none.
     pub(super) fn remove(&mut self, id: MessageId) -> bool {
+        self.sending.remove(&id.into());
+        self.forget(id)
+    }
+
+    fn forget(&mut self, id: MessageId) -> bool {
         let Some(parts) = self.parts(id) else { return false };
         parts.locations().for_each(|location| self.subtract_live(location));
         let entry = self.messages.remove(&id.into());
@@ -152,6 +191,7 @@ impl Index {
         // Into the larger table, nearly always.
         self.messages.extend(later.messages);
         self.chunked.extend(later.chunked);
+        self.sending.extend(later.sending);
         self.segments.extend(later.segments);
         self.queued += later.queued;
     }

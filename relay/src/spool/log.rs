@@ -150,7 +150,7 @@ impl Log {
     fn stage_as(&mut self, record: &Record, member: bool) -> Location {
         let offset = self.end();
         let length = record.encode(member, self.active.salt, offset, &mut self.staged);
-        self.unsynced |= !matches!(record.kind, Kind::Content | Kind::Ledger);
+        self.unsynced |= record.synced;
         self.ledger += record.posting;
         self.shared.records.fetch_add(1, Ordering::Relaxed);
         let offset = u32::try_from(offset).ok().and_then(NonZeroU32::new);

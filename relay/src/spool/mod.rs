@@ -17,6 +17,9 @@
 //! - **Group commit.** One thread writes. All changes that arrive while a sync runs are written and synced together after it,
 //!   up to 1024 changes or 8 MiB at once; a change waits for at most the running and its own sync, and no delay is added to
 //!   fill a batch. Reclaiming adds at most [`Options::reclaim_bytes_per_batch`] to a batch.
+//! - **What was being sent.** [`Spool::sending`] notes the recipients of a content before its end is sent. A note costs no sync of
+//!   its own unless that is asked for, and goes with the next batch. Recipients of which the next start finds a note and no outcome may have the message
+//!   already; all others have not ([`Recovery::ambiguous`]).
 //! - **What recovery does.** [`Spool::open`] looks at the segments' headers and begins a segment of its own: from then on mail is
 //!   taken, kept and delivered. Beside that every record of the earlier segments is replayed; what they hold becomes known as
 //!   a whole at the end ([`Recovering::finished`]), as the last record may still end the first message. A crash in between
@@ -84,7 +87,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use crate::message::{DeliveryState, Envelope, MessageId};
-use command::{Change, Command, NewMessage};
+use command::{Change, Command, NewMessage, Sending};
 use error::Context;
 use handle::Handle;
 use log::Log;
@@ -123,6 +126,8 @@ pub struct Settlement {
     pub state: Option<DeliveryState>,
     /// What became of the recipients that are queued no longer.
     pub fates: Fates,
+    /// Recipients, by index, whose attempt goes on: what [`Spool::sending`] has noted of all others is over.
+    pub under_way: Vec<usize>,
     /// Messages that come into being in the same instant (DSNs), with their content; each must fit in memory. The budget
     /// does not hold them up.
     pub accept: Vec<(Envelope, DeliveryState, Bytes)>,
@@ -203,12 +208,24 @@ impl Spool {
         ids
     }
 
+    /// Notes that the content of a message is about to be sent to these recipients, by index. It is over for each of them with the
+    /// next state of the message in which its attempt does not go on ([`Settlement::under_way`]); what is not over when the process
+    /// dies is told by the next one ([`Recovery::ambiguous`]).
+    ///
+    /// *Durability*: when it returns, the system has it, so that it outlives the process; with `synced` it is on stable storage
+    /// and outlives a power cut too. *Errors*: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may not have noted
+    /// it.
+    pub async fn sending(&self, id: MessageId, recipients: &[usize], synced: bool) -> Result<(), SpoolError> {
+        let sending = Sending::new(id, recipients, synced);
+        self.handle.ask(|reply| Command::Sending { sending, reply }).await
+    }
+
     /// Replaces the state of a message, with the same recipients queued. Durable when it returns.
     ///
     /// *Errors*: `Unknown`, `Unhealthy`; `Inconsistent` when other recipients are queued, as what became of them is for
     /// [`settle`](Self::settle) to say. *Cancellation*: a dropped future may or may not have changed the state.
     pub async fn update(&self, id: MessageId, state: DeliveryState) -> Result<(), SpoolError> {
-        let change = Change::new(id, Some(state), Fates::default());
+        let change = Change::new(id, Some(state), Fates::default(), &[]);
         self.handle.ask(|reply| Command::Change { change, reply }).await
     }
 
@@ -225,8 +242,8 @@ impl Spool {
     /// [`Draft::commit`] or when the fates are not as many as the recipients queued no longer, `Unhealthy`; nothing has happened then, save that after `Unhealthy` it is unknown. *Cancellation*: a
     /// dropped future leaves all of it done or nothing.
     pub async fn settle(&self, settlement: Settlement) -> Result<(), SpoolError> {
-        let Settlement { id, state, fates, accept } = settlement;
-        let change = Change::new(id, state, fates);
+        let Settlement { id, state, fates, under_way, accept } = settlement;
+        let change = Change::new(id, state, fates, &under_way);
         if accept.is_empty() {
             return self.handle.ask(|reply| Command::Change { change, reply }).await;
         }

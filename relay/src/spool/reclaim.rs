@@ -30,7 +30,8 @@ const PRESSED_SLACK_SEGMENTS: u64 = 2;
 #[derive(Debug)]
 pub(super) enum Effect {
     Accepted { id: MessageId, accepted: Location, content: Vec<Location>, queued: u32, pins: Vec<Pinned> },
-    State { id: MessageId, state: Location, queued: u32 },
+    State { id: MessageId, state: Location, queued: u32, under_way: Vec<u32> },
+    Sending { id: MessageId, recipients: Vec<u32> },
     Removed { id: MessageId },
     Restored { index: Box<Index> },
 }
@@ -214,6 +215,7 @@ impl Copying {
             accepted.state = latest.ok_or_else(|| unknown("the delivery state"))?.state;
         }
         (accepted.content, accepted.copied) = (self.id, true);
+        accepted.sending = shared.index().sending(self.id).to_vec();
         let queued = queued(&accepted.state);
         let record = Record::accepted(&accepted);
         log.room(record.record_bytes())?;

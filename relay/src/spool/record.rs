@@ -54,10 +54,12 @@ pub(super) enum Kind {
     Closed,
     /// The account of all that stands before it: [`Ledger`] as JSON.
     Ledger,
+    /// The content is about to be sent to these recipients: indices into the envelope's, as JSON.
+    Sending,
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 7] = [
+    const ALL: [(Self, u8); 8] = [
         (Self::Content, 1),
         (Self::Accepted, 2),
         (Self::State, 3),
@@ -65,6 +67,7 @@ impl Kind {
         (Self::Group, 5),
         (Self::Closed, 6),
         (Self::Ledger, 7),
+        (Self::Sending, 8),
     ];
 
     fn code(self) -> u8 {
@@ -163,27 +166,33 @@ pub(super) struct Record {
     checksum: u32,
     /// What it adds to the account.
     pub(super) posting: Ledger,
+    /// Whether somebody is told that it is on stable storage.
+    pub(super) synced: bool,
 }
 
 impl Record {
     fn plain(kind: Kind, id: MessageId, body: Bytes, posting: Ledger) -> Self {
         let checksum = crc32c::crc32c(&body);
-        Self { kind, id, sequence: None, body, checksum, posting }
+        Self { kind, id, sequence: None, body, checksum, posting, synced: true }
     }
 
     pub(super) fn content(id: MessageId, sequence: u32, body: Bytes) -> Self {
         let sequence = sequence.to_le_bytes();
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&sequence), &body);
         let posting = Ledger::default();
-        Self { kind: Kind::Content, id, sequence: Some(sequence), body, checksum, posting }
+        Self { kind: Kind::Content, id, sequence: Some(sequence), body, checksum, posting, synced: false }
     }
 
     pub(super) fn accepted(accepted: &Accepted) -> Self {
         Self::plain(Kind::Accepted, accepted.envelope.id, json(accepted), accepted.posting())
     }
 
-    pub(super) fn state(id: MessageId, state: DeliveryState, fates: Fates) -> Self {
-        Self::plain(Kind::State, id, json(&State { state, fates }), Ledger::ended(fates))
+    pub(super) fn state(id: MessageId, state: &State) -> Self {
+        Self::plain(Kind::State, id, json(state), Ledger::ended(state.fates))
+    }
+
+    pub(super) fn sending(id: MessageId, recipients: &[u32], synced: bool) -> Self {
+        Self { synced, ..Self::plain(Kind::Sending, id, json(&recipients), Ledger::default()) }
     }
 
     pub(super) fn removed(id: MessageId, fates: Fates) -> Self {
@@ -195,7 +204,7 @@ impl Record {
     }
 
     pub(super) fn ledger(ledger: &Ledger) -> Self {
-        Self::plain(Kind::Ledger, MessageId(0), json(ledger), Ledger::default())
+        Self { synced: false, ..Self::plain(Kind::Ledger, MessageId(0), json(ledger), Ledger::default()) }
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -232,6 +241,9 @@ pub(super) struct Accepted {
     /// Whether it was written by reclaiming, of a message that exists already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) copied: bool,
+    /// In a copy, the recipients that were being sent to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) sending: Vec<u32>,
     pub(super) envelope: Envelope,
     pub(super) state: DeliveryState,
 }
@@ -251,6 +263,9 @@ pub(super) struct State {
     /// What became of recipients since the state before.
     #[serde(default, skip_serializing_if = "Fates::is_empty")]
     pub(super) fates: Fates,
+    /// Recipients whose attempt goes on; of all others it has come to an outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) under_way: Vec<u32>,
 }
 
 /// How many recipients are still to be delivered.
@@ -290,7 +305,7 @@ mod tests {
             assert_eq!((kind.code(), Kind::from_code(code)), (code, Some(kind)));
         }
         assert_eq!(Kind::from_code(0), None);
-        assert_eq!(Kind::from_code(8), None);
+        assert_eq!(Kind::from_code(9), None);
     }
 
     #[test]

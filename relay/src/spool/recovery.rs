@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Command, Restored};
 use super::error::{Context, SpoolError};
+use super::index::Index;
 use super::ledger::Ledger;
 use super::quarantine;
 use super::replay::{Replay, Summary, Tail};
@@ -57,6 +58,8 @@ impl Recovering {
 pub struct Recovery {
     /// The messages stored.
     pub messages: Backlog,
+    /// Recipients of them, by index, that the content was being sent to when the process died: they may have it already.
+    pub ambiguous: Vec<(MessageId, Vec<usize>)>,
     /// What could not be recovered and was put into the `quarantine` directory; each is reported by one open only.
     pub quarantined: Vec<Quarantined>,
     /// Bytes cut off segments: the last write of a process that died during it.
@@ -191,6 +194,7 @@ impl Reading {
         settle_account(&mut replay, &recovery);
         self.shared.quarantined.store(quarantine::count(&self.directory)?, Ordering::Relaxed);
         let (summaries, identities) = (replay.summaries.into_iter(), replay.identities.into_names());
+        recovery.ambiguous = ambiguous(&replay.index);
         recovery.messages = Backlog { summaries, identities };
         Ok((Restored { index: replay.index, damaged }, recovery))
     }
@@ -203,6 +207,11 @@ impl Reading {
         drop(commands);
         answer.blocking_recv().unwrap_or_else(|_| Err(self.shared.gone()))
     }
+}
+
+fn ambiguous(index: &Index) -> Vec<(MessageId, Vec<usize>)> {
+    let recipients = |id| index.sending(id).iter().map(|index| *index as usize).collect();
+    index.being_sent().map(|id| (id, recipients(id))).collect()
 }
 
 /// Replays one segment; returns how much was cut off its end.

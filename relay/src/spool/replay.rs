@@ -239,6 +239,10 @@ impl Replay {
                     self.accounted = true;
                 }
             }
+            Kind::Sending => {
+                let recipients = intact.then(|| decode::<Vec<u32>>(payload)).flatten();
+                self.index.send(header.id, &recipients.unwrap_or_default());
+            }
             Kind::Group | Kind::Closed => {}
         }
         Ok(())
@@ -263,6 +267,7 @@ impl Replay {
             Some(accepted) if !complete(accepted, &chunks) => "damaged content of the message accepted",
             Some(accepted) => {
                 self.index.accept(id, place, &locations, queued(&accepted.state));
+                self.index.send(id, &accepted.sending);
                 self.damaged.remove(&id);
                 let identity = accepted.envelope.identity.as_deref();
                 let identity = identity.and_then(|name| self.identities.place(name));
@@ -285,9 +290,9 @@ impl Replay {
         }
         let Some(summary) = self.summaries.get_mut(&id) else { return };
         match state {
-            Some(State { state, .. }) => {
+            Some(State { state, under_way, .. }) => {
                 summary.due_at = state.next_due();
-                self.index.change_state(id, place, queued(&state));
+                self.index.change_state(id, place, queued(&state), &under_way);
                 self.damaged.remove(&id);
             }
             None => {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 
-use super::command::{Change, Command, NewMessage, Reply, Restored};
+use super::command::{Change, Command, NewMessage, Reply, Restored, Sending};
 use super::error::SpoolError;
 use super::ledger::Fate;
 use super::log::Log;
@@ -58,6 +58,8 @@ pub(super) struct Writer {
 struct Batch {
     effects: Vec<Effect>,
     answers: Vec<Answer>,
+    /// Who waits for no more than that the batch is written.
+    written: Vec<Reply<()>>,
     /// The queued recipients of messages that this batch changes, `None` for those it ends: what later commands of it must
     /// see.
     queued: HashMap<MessageId, Option<u32>>,
@@ -149,6 +151,7 @@ impl Writer {
         if let Some(reason) = self.failure() {
             let refusal = || SpoolError::Unhealthy(reason.clone());
             batch.answers.into_iter().for_each(|answer| answer.refuse(refusal()));
+            batch.written.into_iter().for_each(|reply| drop(reply.send(Err(refusal()))));
             commands.into_iter().for_each(|command| command.refuse(refusal()));
             return;
         }
@@ -170,6 +173,7 @@ impl Writer {
             }
         }
         self.log.write()?;
+        batch.written.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
         self.log.sync()
     }
 
@@ -188,6 +192,7 @@ impl Writer {
                 let staged = self.change(&change, batch);
                 batch.answers.push(Answer::Done(reply, staged));
             }
+            Command::Sending { sending, reply } => self.sending(sending, reply, batch),
             Command::Settle { change, messages, reply } => {
                 let staged = self.settle(&change, messages, batch);
                 batch.answers.push(Answer::Done(reply, staged));
@@ -223,6 +228,20 @@ impl Writer {
         let place = self.log.stage(&change.record);
         batch.change(change, place);
         Ok(())
+    }
+
+    fn sending(&mut self, sending: Sending, reply: Reply<()>, batch: &mut Batch) {
+        let Sending { record, recipients } = sending;
+        if let Err(error) = self.present(record.id, batch) {
+            return batch.answers.push(Answer::Done(reply, Err(error)));
+        }
+        self.log.stage(&record);
+        batch.effects.push(Effect::Sending { id: record.id, recipients });
+        if record.synced {
+            batch.answers.push(Answer::Done(reply, Ok(())));
+        } else {
+            batch.written.push(reply);
+        }
     }
 
     fn end(&mut self, id: MessageId, fate: Fate, batch: &mut Batch) -> Result<(), SpoolError> {
@@ -308,9 +327,10 @@ impl Writer {
                     index.accept(id, accepted, &content, queued);
                     unpinned.extend(pins);
                 }
-                Effect::State { id, state, queued } => {
-                    index.change_state(id, state, queued);
+                Effect::State { id, state, queued, under_way } => {
+                    index.change_state(id, state, queued, &under_way);
                 }
+                Effect::Sending { id, recipients } => index.send(id, &recipients),
                 Effect::Removed { id } => {
                     index.remove(id);
                 }
@@ -391,12 +411,15 @@ impl Batch {
     }
 
     fn change(&mut self, change: &Change, place: Location) {
-        let Change { record, queued } = change;
+        let Change { record, queued, under_way } = change;
         let (id, queued) = (record.id, *queued);
         let removed = record.kind == Kind::Removed;
         self.queued.insert(id, (!removed).then_some(queued));
-        let effect =
-            if removed { Effect::Removed { id } } else { Effect::State { id, state: place, queued } };
+        let effect = if removed {
+            Effect::Removed { id }
+        } else {
+            Effect::State { id, state: place, queued, under_way: under_way.clone() }
+        };
         self.effects.push(effect);
     }
 }

@@ -39,6 +39,12 @@ pub struct Queue {
     #[serde(default = "default_maximum_backoff_seconds")]
     #[schemars(range(min = 1, max = 86_400))]
     pub maximum_backoff_seconds: i32,
+    /// What becomes of a message that a recipient may have already: all of it was sent, and then the connection broke or the relay
+    /// died before the upstream's reply was known. `Resend`: it is sent again, and may arrive twice. `Hold`: it waits, with all
+    /// its recipients that are still queued, until somebody releases or drops it (`postroad-relay queue list`), and never expires
+    /// meanwhile; each message then costs a disk sync more before it is sent. Both are counted and logged.
+    #[serde(default)]
+    pub ambiguous_delivery: AmbiguousDelivery,
 }
 
 impl Default for Queue {
@@ -49,8 +55,19 @@ impl Default for Queue {
             expire_after_seconds: default_expire_after_seconds(),
             minimum_backoff_seconds: default_minimum_backoff_seconds(),
             maximum_backoff_seconds: default_maximum_backoff_seconds(),
+            ambiguous_delivery: AmbiguousDelivery::default(),
         }
     }
+}
+
+/// What becomes of a message that a recipient may have already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AmbiguousDelivery {
+    /// It is sent again.
+    #[default]
+    Resend,
+    /// It waits for a decision.
+    Hold,
 }
 
 fn default_expire_after_seconds() -> i32 {

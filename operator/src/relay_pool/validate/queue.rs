@@ -1,7 +1,7 @@
 //! `spec.queue` and `spec.shutdown`: what becomes of accepted mail.
 
 use postroad_crds::relay_config as relay;
-use postroad_crds::v1alpha1::{Queue, Shutdown};
+use postroad_crds::v1alpha1::{AmbiguousDelivery, Queue, Shutdown};
 
 use super::place::At;
 use super::valid::ValidatedStorage;
@@ -31,6 +31,10 @@ pub(super) fn queue(at: &At<'_>, spec: &Queue, volume_bytes: u64) -> Result<rela
         minimum_backoff_seconds: at.count("queue.minimumBackoffSeconds", spec.minimum_backoff_seconds)?,
         maximum_backoff_seconds: at.count("queue.maximumBackoffSeconds", spec.maximum_backoff_seconds)?,
         maximum_bytes: volume_bytes / 10 * 9,
+        ambiguous_delivery: match spec.ambiguous_delivery {
+            AmbiguousDelivery::Resend => relay::AmbiguousDelivery::Resend,
+            AmbiguousDelivery::Hold => relay::AmbiguousDelivery::Hold,
+        },
     })
 }
 

@@ -18,7 +18,9 @@ pub use fault::PolicyError;
 pub use hand_over::{HandOverPolicy, Role};
 pub use limits::Limits;
 pub use listener::{Certificate, Listener};
-pub use postroad_crds::relay_config::{Authentication, ListenerTls, UpstreamPort, UpstreamTls};
+pub use postroad_crds::relay_config::{
+    AmbiguousDelivery, Authentication, ListenerTls, UpstreamPort, UpstreamTls,
+};
 pub use rates::Rates;
 pub use route::{CompiledRoute, Preference};
 pub use upstream::{Destination, SmarthostPolicy, UpstreamPolicy};
@@ -63,6 +65,8 @@ pub struct Policy {
     pub retry: RetryPolicy,
     /// Time from acceptance to expiry.
     pub expire_after: Duration,
+    /// What becomes of recipients that may have their message already.
+    pub ambiguous_delivery: AmbiguousDelivery,
     /// Octets the spool may use.
     pub spool_bytes: u64,
     /// Bounds on clients.
@@ -125,6 +129,7 @@ impl Policy {
                 maximum: seconds(config.queue.maximum_backoff_seconds),
             },
             expire_after: seconds(config.queue.expire_after_seconds),
+            ambiguous_delivery: config.queue.ambiguous_delivery,
             spool_bytes: config.queue.maximum_bytes,
             limits: Limits {
                 message_bytes: config.limits.message_bytes,

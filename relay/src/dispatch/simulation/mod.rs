@@ -251,6 +251,7 @@ impl World {
             expire_after: self.policy.expire_after,
             now: self.now().wall,
             jitter: id.fraction(),
+            hold_ambiguous: false,
         };
         let decision = settlement::decide(&envelope, state, &fates, last, &rules);
         let wait = decision.state.as_ref().map(|state| state.due_at.since(rules.now));
@@ -258,8 +259,15 @@ impl World {
             Some(state) => drop(self.spool.insert(id, (envelope, state))),
             None => drop(self.spool.remove(&id)),
         }
-        let settled =
-            Settled { id, last, wait, notification: None, ended: decision.ended, recipients: Vec::new() };
+        let settled = Settled {
+            id,
+            last,
+            wait,
+            notification: None,
+            ended: decision.ended,
+            held: decision.held,
+            recipients: Vec::new(),
+        };
         self.after(DISK, Event::Settled(Ok(settled)));
     }
 

@@ -164,7 +164,10 @@ async fn the_account_of_recipients_balances_and_goes_on_over_closes_crashes_and_
                 let mut first = state(1);
                 first.recipients[0] = RecipientState::Delivered;
                 let id = MessageId(id);
-                spool.settle(Settlement { id, state: Some(first), fates, accept: vec![] }).await.unwrap();
+                spool
+                    .settle(Settlement { id, state: Some(first), fates, under_way: vec![], accept: vec![] })
+                    .await
+                    .unwrap();
                 expected.fates += fates;
             }
             if id % 5 != 0 {
@@ -192,6 +195,46 @@ async fn the_account_of_recipients_balances_and_goes_on_over_closes_crashes_and_
 }
 
 #[tokio::test]
+async fn recipients_are_ambiguous_from_the_note_that_they_are_sent_to_until_the_outcome() {
+    let directory = directory();
+    let (spool, _) = open(directory.path(), small());
+    for id in 1..=5 {
+        store(&spool, id, 1_000).await.unwrap();
+    }
+    let syncs = || spool.usage().syncs;
+    let before = syncs();
+    for (id, recipients) in [(1, &[1][..]), (2, &[0]), (2, &[1]), (3, &[0, 1]), (4, &[0, 1])] {
+        spool.sending(MessageId(id), recipients, false).await.unwrap();
+    }
+    assert_eq!(syncs(), before, "a note takes no sync");
+    spool.sending(MessageId(5), &[0], true).await.unwrap();
+    assert_eq!(syncs(), before + 1, "unless it is asked for");
+    // One part has its outcome while the other is under way; an attempt has failed; a message is done.
+    let mut half = state(0);
+    half.recipients[0] = RecipientState::Delivered;
+    let (id, fates) = (MessageId(2), Fates::of(Fate::Delivered, 1));
+    let settlement = Settlement { id, state: Some(half), fates, under_way: vec![1], accept: vec![] };
+    spool.settle(settlement).await.unwrap();
+    spool.update(MessageId(3), state(1)).await.unwrap();
+    spool.remove(MessageId(4), Fate::Delivered).await.unwrap();
+    let expected = [(MessageId(1), vec![1]), (MessageId(2), vec![1]), (MessageId(5), vec![0])];
+    assert_eq!(open(image(directory.path()).path(), small()).1.ambiguous, expected);
+
+    // Reclaiming takes it along.
+    for id in 100..200 {
+        store(&spool, id, 2_000).await.unwrap();
+        spool.remove(MessageId(id), Fate::Delivered).await.unwrap();
+    }
+    reclaimed(&spool).await;
+    assert!(!directory.path().join(file_name(1)).exists());
+    assert_eq!(open(image(directory.path()).path(), small()).1.ambiguous, expected);
+    assert!(matches!(spool.sending(MessageId(4), &[0], false).await, Err(SpoolError::Unknown(_))));
+    spool.update(MessageId(5), state(0)).await.unwrap();
+    spool.close().await;
+    assert_eq!(open(directory.path(), small()).1.ambiguous, expected[..2]);
+}
+
+#[tokio::test]
 async fn a_change_that_leaves_recipients_without_a_fate_is_refused() {
     let directory = directory();
     let (spool, _) = open(directory.path(), small());
@@ -202,7 +245,7 @@ async fn a_change_that_leaves_recipients_without_a_fate_is_refused() {
         (None, Fates::of(Fate::Delivered, 3)),
         (Some(state(1)), Fates::of(Fate::Expired, 1)),
     ] {
-        let refused = spool.settle(Settlement { id, state, fates, accept: vec![] }).await;
+        let refused = spool.settle(Settlement { id, state, fates, under_way: vec![], accept: vec![] }).await;
         assert!(matches!(refused, Err(SpoolError::Inconsistent(_))), "{refused:?}");
     }
     assert_stored(&spool, 1, 10, 0).await;

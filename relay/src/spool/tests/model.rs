@@ -1,7 +1,7 @@
 //! Random histories against a model: nothing acknowledged is lost, nothing removed comes back, a settlement is whole, whatever
 //! byte a crash cuts the last write at, with segments rotating and being reclaimed underneath.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 
 use proptest::prelude::*;
@@ -20,6 +20,8 @@ use crate::message::{DeliveryState, MessageId, RecipientState};
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     messages: BTreeMap<u128, Message>,
+    /// Recipients that may be being sent to.
+    sending: BTreeMap<u128, BTreeSet<usize>>,
     ledger: Ledger,
 }
 
@@ -58,9 +60,23 @@ impl Model {
 
     /// The message's queued recipients end; returns the fates to be told.
     fn end(&mut self, id: u128, fate: Fate) -> Fates {
+        self.sending.remove(&id);
         let fates = Fates::of(fate, self.messages.remove(&id).map_or(0, Message::queued));
         self.ledger.fates += fates;
         fates
+    }
+
+    /// The attempt has come to its outcome, but for those.
+    fn attempted(&mut self, id: u128, under_way: &[usize]) {
+        if let Some(sending) = self.sending.get_mut(&id) {
+            sending.retain(|index| under_way.contains(index));
+        }
+        self.sending.retain(|_, sending| !sending.is_empty());
+    }
+
+    fn ambiguous(&self) -> Vec<(MessageId, Vec<usize>)> {
+        let recipients = |sending: &BTreeSet<usize>| sending.iter().copied().collect();
+        self.sending.iter().map(|(id, sending)| (MessageId(*id), recipients(sending))).collect()
     }
 }
 
@@ -69,8 +85,10 @@ enum Operation {
     Store(usize),
     /// Of the message at this place of the model, as the following.
     Update(prop::sample::Index, u32),
-    /// The first recipient ends.
-    Outcome(prop::sample::Index, Fate),
+    /// The content is being sent to some recipients.
+    Sending(prop::sample::Index, Vec<usize>, bool),
+    /// The first recipient ends; whether the attempt for the second goes on.
+    Outcome(prop::sample::Index, Fate, bool),
     Remove(prop::sample::Index, Fate),
     Settle(prop::sample::Index, Option<u32>, Fate, Vec<usize>),
     /// Content of a draft that is never committed.
@@ -98,7 +116,10 @@ fn step() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![
         6 => size().prop_map(Operation::Store),
         3 => (place(), 1..9_u32).prop_map(|(place, attempts)| Operation::Update(place, attempts)),
-        3 => (place(), fate()).prop_map(|(place, fate)| Operation::Outcome(place, fate)),
+        4 => (place(), prop::sample::subsequence(vec![0, 1], 1..=2), any::<bool>())
+            .prop_map(|(place, recipients, synced)| Operation::Sending(place, recipients, synced)),
+        3 => (place(), fate(), any::<bool>())
+            .prop_map(|(place, fate, goes_on)| Operation::Outcome(place, fate, goes_on)),
         5 => (place(), fate()).prop_map(|(place, fate)| Operation::Remove(place, fate)),
         3 => (place(), prop::option::of(1..9_u32), fate(), prop::collection::vec(size(), 0..3))
             .prop_map(|(place, attempts, fate, accept)| Operation::Settle(place, attempts, fate, accept)),
@@ -176,15 +197,22 @@ impl Trial {
                 let message = self.retry(id, attempts);
                 self.spool.update(MessageId(id), message.state()).await.unwrap();
             }
-            Operation::Outcome(place, fate) => {
+            Operation::Sending(place, recipients, synced) => {
+                let Some(id) = self.pick(&place) else { return };
+                self.spool.sending(MessageId(id), &recipients, synced).await.unwrap();
+                self.model.sending.entry(id).or_default().extend(recipients);
+            }
+            Operation::Outcome(place, fate, goes_on) => {
                 let Some(id) = self.pick(&place) else { return };
                 let Some(message) = self.model.messages.get_mut(&id).filter(|message| !message.halved) else {
                     return;
                 };
                 message.halved = true;
                 let (state, fates) = (Some(message.state()), Fates::of(fate, 1));
+                let under_way = if goes_on { vec![1] } else { vec![] };
                 self.model.ledger.fates += fates;
-                let settlement = Settlement { id: MessageId(id), state, fates, accept: vec![] };
+                self.model.attempted(id, &under_way);
+                let settlement = Settlement { id: MessageId(id), state, fates, under_way, accept: vec![] };
                 self.spool.settle(settlement).await.unwrap();
             }
             Operation::Remove(place, fate) => {
@@ -199,7 +227,7 @@ impl Trial {
                     new.iter().map(|&(id, size)| (envelope(id, size), state(0), content(id, size))).collect();
                 let state = attempts.map(|attempts| self.retry(id, attempts).state());
                 let fates = if state.is_none() { self.model.end(id, fate) } else { Fates::default() };
-                let settlement = Settlement { id: MessageId(id), state, fates, accept };
+                let settlement = Settlement { id: MessageId(id), state, fates, under_way: vec![], accept };
                 self.spool.settle(settlement).await.unwrap();
                 new.into_iter().for_each(|(id, size)| self.model.accept(id, size));
             }
@@ -223,7 +251,9 @@ impl Trial {
     fn retry(&mut self, id: u128, attempts: u32) -> Message {
         let message = self.model.messages.get_mut(&id).unwrap();
         message.attempts = attempts;
-        *message
+        let message = *message;
+        self.model.attempted(id, &[]);
+        message
     }
 
     /// Goes on from what a crash left behind: all of the last operation or none of it.
@@ -240,7 +270,10 @@ impl Trial {
         let expected = |model: &Model| -> Vec<_> {
             model.messages.iter().map(|(id, message)| (*id, message.state().due_at.0)).collect()
         };
-        if (&found, spool.usage().ledger) != (&expected(&self.model), self.model.ledger) {
+        let ambiguous = &recovery.ambiguous;
+        if (&found, spool.usage().ledger, ambiguous)
+            != (&expected(&self.model), self.model.ledger, &self.model.ambiguous())
+        {
             assert!(!all, "found {found:?} instead of {:?}", self.model);
             assert_eq!(found, expected(before), "neither all of the last operation nor nothing of it");
             self.model = before.clone();
@@ -253,6 +286,7 @@ impl Trial {
         assert_eq!(recovery.quarantined, [], "nothing is damaged");
         assert_eq!(recovery.messages.len(), self.model.messages.len());
         assert_eq!(self.spool.usage().ledger, self.model.ledger);
+        assert_eq!(recovery.ambiguous, self.model.ambiguous());
         assert_balanced(&self.spool);
         for (id, message) in &self.model.messages {
             assert_stored_as(&self.spool, *id, message.size, message.state()).await;

@@ -27,6 +27,8 @@ pub(super) fn directory() -> TempDir {
 /// What a start found, in the order of ids.
 pub(super) struct Found {
     pub(super) messages: Vec<Recovered>,
+    /// In the order of ids.
+    pub(super) ambiguous: Vec<(MessageId, Vec<usize>)>,
     pub(super) quarantined: Vec<Quarantined>,
     pub(super) torn_bytes: u64,
     pub(super) clean: bool,
@@ -35,10 +37,12 @@ pub(super) struct Found {
 /// Opens the spool and waits until all of it is read.
 pub(super) fn open(directory: &Path, options: Options) -> (Spool, Found) {
     let (spool, recovering) = Spool::open(directory, options).unwrap();
-    let Recovery { messages, quarantined, torn_bytes, clean, .. } = recovering.finished_blocking().unwrap();
+    let Recovery { messages, mut ambiguous, quarantined, torn_bytes, clean, .. } =
+        recovering.finished_blocking().unwrap();
+    ambiguous.sort_unstable();
     let mut messages: Vec<_> = messages.collect();
     messages.sort_unstable_by_key(|message| message.id);
-    (spool, Found { messages, quarantined, torn_bytes, clean })
+    (spool, Found { messages, ambiguous, quarantined, torn_bytes, clean })
 }
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
@@ -72,7 +76,7 @@ pub(super) fn settlement(
     accept: Vec<(Envelope, DeliveryState, Bytes)>,
 ) -> Settlement {
     let fates = if state.is_none() { Fates::of(Fate::Delivered, 2) } else { Fates::default() };
-    Settlement { id: MessageId(id), state, fates, accept }
+    Settlement { id: MessageId(id), state, fates, under_way: vec![], accept }
 }
 
 /// What was accepted has ended or is queued.
