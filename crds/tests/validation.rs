@@ -220,3 +220,16 @@ fn a_rate_counts_one_thing() {
     check_upstream("smarthost:", &with("{perSeconds: 1}"), "exactly one of them");
     check_upstream("smarthost:", &with("{recipients: 1, messages: 1, perSeconds: 1}"), "exactly one of them");
 }
+
+#[test]
+fn source_addresses_are_for_a_smarthost() {
+    let upstream = "spec: {sandbox: {}, connections: {sourceAddresses: [192.0.2.1]}}";
+    let upstream: Upstream = serde_yaml::from_str(&format!(
+        "apiVersion: postroad.dev/v1alpha1\nkind: Upstream\nmetadata: {{name: box}}\n{upstream}"
+    ))
+    .unwrap();
+    check(
+        upstream.validate_cel().map_err(|errors| format!("{errors:?}")),
+        "nothing leaves the relay for a sandbox",
+    );
+}

@@ -6,10 +6,11 @@ use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_server::{Ledger, SmtpServer};
 
-use crate::{LIMIT, arrived_once, config};
+use crate::{LIMIT, alone, arrived_once, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_messages_arrive_once_and_unchanged_over_few_sessions() {
+    let _alone = alone().await;
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
     let relay =
@@ -25,6 +26,7 @@ async fn a_thousand_messages_arrive_once_and_unchanged_over_few_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_message_arrives_though_the_relay_is_killed_fifty_times() {
+    let _alone = alone().await;
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
     let mut relay =

@@ -11,7 +11,7 @@ use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, Options, Settings, SmtpServer, Stage, TlsMode, When};
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, alone, config};
 
 /// Cases run at once.
 const AT_ONCE: usize = 12;
@@ -207,6 +207,7 @@ async fn every_failure_with_a_second_message_in_flight_has_the_right_outcome() {
 }
 
 async fn all_have_their_outcome(messages: usize, cases: Vec<(Vec<Fault>, Expected)>) {
+    let _alone = alone().await;
     let results: Vec<_> = futures::stream::iter(cases)
         .map(|(faults, expected)| outcome(messages, faults, expected))
         .buffer_unordered(AT_ONCE)

@@ -11,7 +11,7 @@ use postroad_tests::scratch::ScratchFolder;
 use postroad_tests::smtp_client::Security;
 use postroad_tests::smtp_server::SmtpServer;
 
-use crate::arrived_once;
+use crate::{alone, arrived_once};
 
 const SESSIONS: usize = 3;
 
@@ -91,6 +91,7 @@ async fn operator(folder: &Path) -> Process {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_rendered_carries_a_thousand_messages_within_its_sessions() {
+    let _alone = alone().await;
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let authority = CertificateAuthority::new("test").unwrap();
     let port = free_port().unwrap();

@@ -16,6 +16,8 @@ mod postfix;
 mod rates;
 mod relay;
 mod routes;
+mod sessions;
+mod sources;
 mod submission;
 
 use std::path::Path;
@@ -28,9 +30,16 @@ use postroad_tests::load::{Load, Sent};
 use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
 use postroad_tests::smtp_server::{ReceivedMessage, SmtpServer};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything that is awaited may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// One after another: tests that keep the machine busy, and those that measure what it gives. Held until dropped.
+async fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::const_new(());
+    MACHINE.lock().await
+}
 
 /// A relay that listens on `listen` and forwards to `upstream` with STARTTLS and AUTH over at most four sessions.
 fn config(listen: u16, upstream: &SmtpServer, password: &str) -> RelayConfig {

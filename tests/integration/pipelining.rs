@@ -8,7 +8,7 @@ use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_server::{Options, Settings, SmtpServer, TlsMode};
 
-use crate::{arrived_once, config};
+use crate::{alone, arrived_once, config};
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const MESSAGES: usize = 30;
@@ -47,6 +47,7 @@ async fn messages_per_second(pipelining: bool) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 #[allow(clippy::print_stdout, reason = "the figure, for who asks for it by --nocapture")]
 async fn pipelining_carries_three_times_as_much_to_an_upstream_a_tenth_of_a_second_away() {
+    let _alone = alone().await;
     let (with, without) = tokio::join!(messages_per_second(true), messages_per_second(false));
     println!("{with:.1} messages a second over one session with PIPELINING, {without:.1} without");
     assert!(with >= 3.0 * without, "{with:.1} messages a second with PIPELINING, {without:.1} without");

@@ -8,13 +8,14 @@ use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_server::SmtpServer;
 use std::time::Duration;
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, alone, config};
 
 const MESSAGES: usize = 10_000;
 const SESSIONS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_takes_ten_thousand_messages_over_four_sessions() {
+    let _alone = alone().await;
     let postfix = Postfix::start("relay", "secret").await.unwrap();
     let port = free_port().unwrap();
     let mut config = config(port, &SmtpServer::plain().await.unwrap(), "secret");

@@ -1,5 +1,7 @@
 //! What an upstream may be given, or a route or an identity may send, over the whole pool, and each relay's share of it.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// How many sessions an upstream gets, and how long each lives.
@@ -14,6 +16,31 @@ pub struct Connections {
     pub idle_timeout_seconds: u32,
     /// Seconds after which a session is ended.
     pub maximum_age_seconds: u32,
+    /// Sessions that each relay keeps open though it has nothing to send; never more than its share of `maximum`.
+    #[serde(default)]
+    pub minimum_idle: u32,
+    /// The relay's own addresses that sessions connect from, in turn. None: the system chooses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_addresses: Vec<IpAddr>,
+    /// Bounds on what leaves from each of them, or from the one that the system chooses. Not divided: a relay has its addresses
+    /// for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates_per_source_address: Vec<Rate>,
+}
+
+impl Default for Connections {
+    /// What an Upstream gets that says nothing.
+    fn default() -> Self {
+        Self {
+            maximum: 10,
+            messages_per_connection: 500,
+            idle_timeout_seconds: 30,
+            maximum_age_seconds: 900,
+            minimum_idle: 0,
+            source_addresses: Vec::new(),
+            rates_per_source_address: Vec::new(),
+        }
+    }
 }
 
 impl Connections {
@@ -60,7 +87,7 @@ mod tests {
     use super::*;
 
     fn connections(maximum: u32) -> Connections {
-        Connections { maximum, messages_per_connection: 1, idle_timeout_seconds: 1, maximum_age_seconds: 1 }
+        Connections { maximum, ..Connections::default() }
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct Smarthost {
     pub ports: Vec<UpstreamPort>,
     /// What is believed of the server's certificate.
     pub tls: UpstreamTlsTrust,
+    /// The name given in EHLO instead of the relay's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ehlo_name: Option<String>,
     /// What to authenticate with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,

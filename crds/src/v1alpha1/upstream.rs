@@ -50,6 +50,8 @@ use crate::reply_rule::ReplyRule;
 #[x_kube(
     validation = Rule::new("has(self.smarthost) != has(self.sandbox)").message("set exactly one of smarthost and sandbox"),
     validation = Rule::new("!has(self.provider) || has(self.smarthost)").message("provider describes a smarthost: set smarthost, or remove provider"),
+    validation = Rule::new("has(self.smarthost) || !has(self.connections) || !has(self.connections.sourceAddresses)")
+        .message("sourceAddresses are for a smarthost: nothing leaves the relay for a sandbox"),
     validation = Rule::new("!has(self.smarthost) || has(self.provider) || has(self.smarthost.ports)")
         .message("name the ports of the smarthost, for example {port: 587, tls: StartTLS}, or its provider"),
     validation = Rule::new("!has(self.smarthost) || has(self.smarthost.host) || (has(self.provider) && self.provider != 'SES')")
@@ -107,6 +109,15 @@ pub struct Smarthost {
     #[schemars(length(min = 1, max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
     pub ports: Vec<UpstreamPort>,
+    /// The name that relays give in EHLO: a host name, or an address in brackets as `[192.0.2.1]`. Services that accept by
+    /// address want the one that the address resolves to. Default: the RelayPool's `hostname`. A change is used by new
+    /// sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Za-z.:]+\])$")
+    )]
+    pub ehlo_name: Option<String>,
     /// What is believed of the service's certificate. By default it must carry `host` and chain to a public authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTlsTrust>,
@@ -212,6 +223,23 @@ pub struct Connections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86_400))]
     pub maximum_age_seconds: Option<i32>,
+    /// Sessions that each relay keeps open while it has nothing to send, so that the next message need not wait for TCP, TLS and
+    /// AUTH. Each is replaced when `idleTimeoutSeconds` or `maximumAgeSeconds` is over. Never more than the relay's share of
+    /// `maximum`. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub minimum_idle: Option<i32>,
+    /// IP addresses of the relays that sessions connect from, in turn; a relay uses those of them that it has. For pods that are
+    /// given several by their network. Default: the system chooses, by the way to the service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 2, max = 45), regex(pattern = r"^[0-9A-Fa-f.:]+$")))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub source_addresses: Vec<String>,
+    /// How much may leave from each source address, for example 100 messages a second, beside `spec.rates`. Without
+    /// `sourceAddresses` a relay counts as one address. Not divided over the relays, so an address belongs to one relay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub rates_per_source_address: Vec<Rate>,
 }
 
 /// What the operator observed of an Upstream.

@@ -1,6 +1,8 @@
 //! Validation of an Upstream: pure, without a client. Called by the Upstream's controller, by the validation of the pools
 //! that name it, and by local mode. Its result is the part of a RelayConfig that describes the upstream.
 
+use std::net::IpAddr;
+
 use postroad_crds::provider::{Preset, Provider};
 use postroad_crds::relay_config as relay;
 use postroad_crds::reply_rule::{ReplyOutcome, ReplyRule};
@@ -59,6 +61,7 @@ fn smarthost(
     let by = |field: &str| format!("spec.smarthost.{field} of Upstream {name}");
     let host = findings.spec(host(name, spec, preset));
     let ports = findings.spec(ports(name, spec, preset));
+    let ehlo_name = findings.spec(ehlo_name(name, spec.ehlo_name.as_deref()));
     let tls = trust(spec.tls.as_ref(), secrets, &by("tls.caBundleSecretRef"), findings);
     let credentials = spec.credentials.as_ref().map(|credentials| {
         findings.reference(secrets.credentials(
@@ -71,7 +74,7 @@ fn smarthost(
         Some(read) => Some(read?),
         None => None,
     };
-    Some(relay::Smarthost { host: host?, ports: ports?, tls: tls?, credentials })
+    Some(relay::Smarthost { host: host?, ports: ports?, tls: tls?, ehlo_name: ehlo_name?, credentials })
 }
 
 fn trust(
@@ -94,6 +97,27 @@ fn host(name: &str, spec: &Smarthost, preset: Option<&Preset>) -> Result<String,
         let hosts = preset.map(|preset| format!(", {}", preset.hosts.join(" or "))).unwrap_or_default();
         invalid(name, ".smarthost.host", &format!("name the service's host{hosts}"))
     })
+}
+
+/// A Domain or an address-literal (RFC 5321 §4.1.1.1), as far as a server could take it for something else.
+fn ehlo_name(name: &str, spec: Option<&str>) -> Result<Option<String>, Problem> {
+    let is_domain = |text: &str| {
+        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-.".contains(&octet);
+        text.len() <= 255 && !text.is_empty() && text.bytes().all(allowed)
+    };
+    let is_literal = |text: &str| {
+        let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let plain = address.map(|address| address.strip_prefix("IPv6:").unwrap_or(address));
+        plain.is_some_and(|address| address.parse::<IpAddr>().is_ok())
+    };
+    match spec {
+        Some(text) if !is_domain(text) && !is_literal(text) => Err(invalid(
+            name,
+            ".smarthost.ehloName",
+            &format!("{text:?} is neither a host name nor an address in brackets"),
+        )),
+        _ => Ok(spec.map(str::to_owned)),
+    }
 }
 
 fn ports(name: &str, spec: &Smarthost, preset: Option<&Preset>) -> Result<Vec<relay::UpstreamPort>, Problem> {
@@ -160,7 +184,26 @@ fn connections(
             preset.maximum_age_seconds,
             900,
         )?,
+        minimum_idle: u32::try_from(spec.minimum_idle.unwrap_or(0))
+            .map_err(|_| invalid(name, ".connections.minimumIdle", "must be at least 0"))?,
+        source_addresses: source_addresses(name, &spec.source_addresses)?,
+        rates_per_source_address: rates(&spec.rates_per_source_address)
+            .map_err(|what| invalid(name, ".connections.ratesPerSourceAddress", &what))?,
     })
+}
+
+fn source_addresses(name: &str, spec: &[String]) -> Result<Vec<IpAddr>, Problem> {
+    let field = ".connections.sourceAddresses";
+    let mut addresses = Vec::new();
+    for text in spec {
+        let address: IpAddr =
+            text.parse().map_err(|_| invalid(name, field, &format!("{text:?} is not an IP address")))?;
+        if addresses.contains(&address) {
+            return Err(invalid(name, field, &format!("{address} is there twice")));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 /// The Upstream's own rules before those of its provider.
@@ -232,6 +275,17 @@ mod tests {
         check("{sandbox: {}, connections: {maximum: 0}}", &none, Err((invalid, "spec.connections.maximum")));
         check("{smarthost: {host: h, ports: []}}", &none, Err((invalid, "at least one port")));
         check("{smarthost: {host: h, ports: [{port: 70000, tls: None}]}}", &none, Err((invalid, "70000")));
+        for (connections, words) in [
+            ("{sourceAddresses: [192.0.2.300]}", "192.0.2.300"),
+            ("{sourceAddresses: ['::1', '0:0::1']}", "twice"),
+            ("{ratesPerSourceAddress: [{perSeconds: 11}]}", "spec.connections.ratesPerSourceAddress"),
+            ("{minimumIdle: -1}", "at least 0"),
+        ] {
+            let spec = format!("{{sandbox: {{}}, connections: {connections}}}");
+            check(&spec, &none, Err((invalid, words)));
+        }
+        let named = "{smarthost: {host: h, ports: [{port: 25, tls: None}], ehloName: 'a b'}}";
+        check(named, &none, Err((invalid, "spec.smarthost.ehloName")));
         let clear =
             "{smarthost: {host: h, ports: [{port: 25, tls: None}], credentials: {secretRef: {name: ses}}}}";
         check(clear, &with_credentials(), Err((invalid, "only sent under TLS")));
@@ -261,6 +315,13 @@ mod tests {
             &Secrets::of("mail"),
             Err((Reason::InvalidSpec, "exactly one")),
         );
+        let own = valid(
+            "{smarthost: {host: h, ports: [{port: 25, tls: None}], ehloName: '[192.0.2.1]'}, connections: {minimumIdle: 2, \
+             sourceAddresses: [192.0.2.1, '2001:db8::1'], ratesPerSourceAddress: [{messages: 100, perSeconds: 1}]}}",
+        );
+        let connections = own.connections;
+        assert_eq!((connections.minimum_idle, connections.source_addresses.len()), (2, 2));
+        assert_eq!(connections.rates_per_source_address[0].limit, 100);
         let useless = "{sandbox: {}, replies: [{code: 450, outcome: Park}]}";
         check(useless, &Secrets::of("mail"), Err((Reason::InvalidSpec, "needs afterSeconds")));
     }

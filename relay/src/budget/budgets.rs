@@ -70,6 +70,18 @@ impl Budgets {
         held.map(Budget::largest).min().unwrap_or(usize::MAX)
     }
 
+    /// Whether the scope has room for one message of so many recipients.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub fn room(&mut self, scope: &Scope, recipients: u64, now: Instant) -> Result<(), Until> {
+        let Some(budget) = self.held.get_mut(scope) else { return Ok(()) };
+        budget.admit(recipients, self.clock.time(now)).map_err(|refusal| match refusal {
+            Refusal::Until(time) => Until::Moment(self.clock.instant(time)),
+            Refusal::Event => Until::Revision(budget.revision()),
+        })
+    }
+
     /// Spends one message of so many recipients in all of these scopes; an [outcome](Self::outcome) must follow.
     ///
     /// # Errors
@@ -80,14 +92,8 @@ impl Budgets {
         recipients: u64,
         now: Instant,
     ) -> Result<(), Refused> {
-        let time = self.clock.time(now);
         for scope in scopes.clone() {
-            let Some(budget) = self.held.get_mut(scope) else { continue };
-            if let Err(refusal) = budget.admit(recipients, time) {
-                let until = match refusal {
-                    Refusal::Until(time) => Until::Moment(self.clock.instant(time)),
-                    Refusal::Event => Until::Revision(budget.revision()),
-                };
+            if let Err(until) = self.room(scope, recipients, now) {
                 return Err(Refused { scope: scope.clone(), until });
             }
         }

@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use postroad_crds::reply_rule::ReplyRule;
 use smtp_protocol::{ClientConfig, ClientTls, SessionFailure};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::classification::{HoldKind, classify_failure};
 use super::connection::{BoxedStream, Connection, Tls};
 use super::ports::PortMemory;
-use crate::config::{SmarthostPolicy, UpstreamPort, UpstreamTls};
+use crate::config::{SmarthostPolicy, UpstreamPolicy, UpstreamPort, UpstreamTls};
 
 /// A blocked port often answers nothing at all; the next one is tried after this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +24,9 @@ pub enum OpenError {
     /// No port could be reached, or none spoke SMTP under the TLS asked for. One reason per port.
     #[error("no port could be used: {}", .0.join("; "))]
     Unreachable(Vec<String>),
+    /// The relay does not have the address that the session was to connect from.
+    #[error("this relay does not have the address {0} (spec.connections.sourceAddresses)")]
+    NoSourceAddress(IpAddr),
     /// The upstream was reached and declined: too many connections, say, or wrong credentials.
     #[error("{reason}")]
     Declined {
@@ -34,25 +37,26 @@ pub enum OpenError {
     },
 }
 
-/// Opens a session with a smarthost, on the ports in the order that `memory` gives.
+/// Opens a session with a smarthost, from `source` if one is given, on the ports in the order that `memory` gives.
 ///
 /// # Errors
-/// When the upstream declines, or after every port has failed.
+/// When the relay does not have the source address, when the upstream declines, or after every port has failed.
 pub(super) async fn open(
-    upstream: &SmarthostPolicy,
-    rules: &[ReplyRule],
-    ehlo_name: &str,
+    smarthost: &SmarthostPolicy,
+    upstream: &UpstreamPolicy,
+    source: Option<IpAddr>,
     memory: &PortMemory,
 ) -> Result<Connection, OpenError> {
     let mut reasons = Vec::new();
-    for port in memory.order(&upstream.ports, Instant::now()) {
-        match open_port(upstream, port, ehlo_name).await {
+    for port in memory.order(&smarthost.ports, Instant::now()) {
+        match open_port(smarthost, port, &upstream.ehlo_name, source).await {
             Ok(connection) => {
-                memory.worked(&upstream.ports, port.port, reasons, Instant::now());
+                memory.worked(&smarthost.ports, port.port, reasons, Instant::now());
                 return Ok(connection);
             }
+            Err(PortError::NoSource(address)) => return Err(OpenError::NoSourceAddress(address)),
             Err(PortError::Declined(failure)) => {
-                let hold = classify_failure(rules, &failure);
+                let hold = classify_failure(&upstream.replies, &failure);
                 return Err(OpenError::Declined { reason: format!("port {}: {failure}", port.port), hold });
             }
             Err(PortError::Unusable(reason)) => reasons.push(format!("port {}: {reason}", port.port)),
@@ -62,6 +66,7 @@ pub(super) async fn open(
 }
 
 enum PortError {
+    NoSource(IpAddr),
     Unusable(String),
     Declined(SessionFailure),
 }
@@ -76,9 +81,12 @@ async fn open_port(
     upstream: &SmarthostPolicy,
     port: &UpstreamPort,
     ehlo_name: &str,
+    source: Option<IpAddr>,
 ) -> Result<Connection, PortError> {
-    let connect = TcpStream::connect((upstream.host.as_str(), port.port));
-    let stream = within(CONNECT_TIMEOUT, "connecting", connect).await.map_err(PortError::unusable)?;
+    let stream = connect(&upstream.host, port.port, source).await.map_err(|error| match source {
+        Some(source) if error.kind() == io::ErrorKind::AddrNotAvailable => PortError::NoSource(source),
+        _ => PortError::unusable(error),
+    })?;
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
     let tls = Tls { connector: TlsConnector::from(upstream.tls.clone()), name: upstream.server_name.clone() };
@@ -107,6 +115,29 @@ async fn open_port(
         | SessionFailure::Protocol(_)
         | SessionFailure::Lost(_) => PortError::unusable(failure),
     })
+}
+
+/// A TCP connection, from the source if one is given: then to the first address of the host that is of its kind and answers.
+async fn connect(host: &str, port: u16, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else {
+        return within(CONNECT_TIMEOUT, "connecting", TcpStream::connect((host, port))).await;
+    };
+    let from_source = async {
+        let mut failure = io::Error::other(format!("{host} has no address that {source} can connect to"));
+        for address in
+            lookup_host((host, port)).await?.filter(|address| address.is_ipv4() == source.is_ipv4())
+        {
+            let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.bind(SocketAddr::new(source, 0))?;
+            match socket.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                // Whatever its kind: that the address is not there was said by bind.
+                Err(error) => failure = io::Error::other(error),
+            }
+        }
+        Err(failure)
+    };
+    within(CONNECT_TIMEOUT, "connecting", from_source).await
 }
 
 /// 128 random bits for one session's authentication.

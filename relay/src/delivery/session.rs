@@ -4,6 +4,7 @@
 //! upstream's configured number of messages, age or idle time, when its jobs' channel is closed, when the upstream closes it,
 //! and after anything in the protocol that was not expected. A job it was given and did not begin is returned, never dropped.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Session {
     pub id: SessionId,
     /// The upstream as configured when the session was decided on.
     pub upstream: Arc<UpstreamPolicy>,
+    /// The relay's address that it connects from; `None`: the system chooses.
+    pub source: Option<IpAddr>,
     /// Which of its ports works.
     pub ports: Arc<PortMemory>,
     /// Where messages are.
@@ -67,7 +70,7 @@ impl Session {
     async fn open(&self) -> Result<Connection, OpenError> {
         match &self.upstream.destination {
             Destination::Smarthost(smarthost) => {
-                connect::open(smarthost, &self.upstream.replies, &self.upstream.ehlo_name, &self.ports).await
+                connect::open(smarthost, &self.upstream, self.source, &self.ports).await
             }
             Destination::Sandbox { keep_messages } => {
                 let stream = sandbox::connect(&self.data, &self.upstream.name, *keep_messages, self.id.0);

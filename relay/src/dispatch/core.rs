@@ -113,9 +113,9 @@ impl Core {
                 Some((_, lane::Action::Assign(session, job))) => return Some(Action::Assign(session, job)),
                 Some((_, lane::Action::Retire(session))) => return Some(Action::Retire(session)),
                 Some((_, lane::Action::Replan(job))) => self.replan.push_back((job.id, job.recipients)),
-                Some((upstream, lane::Action::Open)) => {
-                    let (id, upstream) = self.lanes.open(&upstream)?;
-                    return Some(Action::Open(id, upstream));
+                Some((upstream, lane::Action::Open(source))) => {
+                    let (id, upstream) = self.lanes.open(&upstream, source)?;
+                    return Some(Action::Open(id, upstream, source));
                 }
                 None => {
                     let (scope, saved, covered) = self.budgets.record(now.monotonic)?;
@@ -242,7 +242,7 @@ impl Core {
         for ((upstream, scopes), recipients) in together {
             match self.lanes.get_mut(upstream) {
                 Some(lane) => {
-                    let counted = std::iter::once(lane.scope()).chain(scopes.iter());
+                    let counted = lane.scopes().chain(scopes.iter());
                     for part in recipients.chunks(self.budgets.largest(counted)) {
                         parts += 1;
                         let recipients = if part == [0] { self.first_alone.clone() } else { part.into() };
@@ -339,6 +339,9 @@ impl Core {
             Some(kind @ HoldKind::Parked(_)) => {
                 lane.closed(session, &mut self.budgets, now);
                 lane.hold(&Hold { kind, why: reason.clone() }, now)
+            }
+            _ if matches!(error, OpenError::NoSourceAddress(_)) => {
+                lane.source_missing(session, reason.clone(), now)
             }
             _ => lane.not_opened(session, reason.clone(), now),
         };

@@ -1,6 +1,7 @@
 //! Performs what [`Core`] decides, with channels and tasks, and tells it what happens.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +208,7 @@ impl Driver {
         match action {
             // The channel holds as many as may be planned at once; only a planner that has ended refuses.
             Action::Plan(request) => drop(self.requests.try_send(request)),
-            Action::Open(session, upstream) => self.open(session, upstream),
+            Action::Open(session, upstream, source) => self.open(session, upstream, source),
             Action::Assign(session, job) => self.assign(session, job),
             Action::Retire(session) => drop(self.sessions.remove(&session)),
             Action::Settle(unsettled) => self.settle(unsettled),
@@ -229,13 +230,14 @@ impl Driver {
         }
     }
 
-    fn open(&mut self, id: SessionId, upstream: Arc<UpstreamPolicy>) {
+    fn open(&mut self, id: SessionId, upstream: Arc<UpstreamPolicy>, source: Option<IpAddr>) {
         let (sender, jobs) = mpsc::channel(delivery::MOST_JOBS);
         self.sessions.insert(id, sender);
         self.tasks.spawn(delivery::run(Session {
             id,
             ports: self.ports.entry(upstream.name.clone()).or_default().clone(),
             upstream,
+            source,
             spool: self.dispatch.spool.clone(),
             data: self.dispatch.data.clone(),
             policy: self.dispatch.policy.clone(),

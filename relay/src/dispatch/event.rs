@@ -2,6 +2,7 @@
 //! which performs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -87,8 +88,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Read the message and say which upstreams it goes to: [`Event::Planned`].
     Plan(Request),
-    /// Open a session with the upstream: [`Event::Reported`].
-    Open(SessionId, Arc<UpstreamPolicy>),
+    /// Open a session with the upstream, from this address of the relay if one is given: [`Event::Reported`].
+    Open(SessionId, Arc<UpstreamPolicy>, Option<IpAddr>),
     /// Give the job to the session: [`Event::Reported`], or [`Event::NotTaken`].
     Assign(SessionId, Job),
     /// Take no more jobs to the session and let it say QUIT.

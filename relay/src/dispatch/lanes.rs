@@ -1,6 +1,7 @@
 //! The lanes of all upstreams, and which lane a session belongs to. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,12 +69,16 @@ impl Lanes {
         })
     }
 
-    /// Names the session that is being opened.
-    pub(super) fn open(&mut self, upstream: &Arc<str>) -> Option<(SessionId, Arc<UpstreamPolicy>)> {
+    /// Names the session that is being opened from this source.
+    pub(super) fn open(
+        &mut self,
+        upstream: &Arc<str>,
+        source: Option<IpAddr>,
+    ) -> Option<(SessionId, Arc<UpstreamPolicy>)> {
         let lane = self.lanes.get_mut(upstream)?;
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        lane.opening(id);
+        lane.opening(id, source);
         self.sessions.insert(id, upstream.clone());
         Some((id, lane.upstream().clone()))
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postroad_crds::relay_config::{Rate, RelayConfig};
+use postroad_crds::relay_config::{Rate, RelayConfig, Upstream};
 
 use crate::budget::Scope;
 
 /// The name of what has no rates: no route and no identity is called so.
 const NONE: &str = "";
 
-/// The rates of upstreams, routes and identities.
+/// The rates of upstreams, their source addresses, routes and identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rates {
     by_scope: BTreeMap<Scope, Vec<Rate>>,
@@ -26,6 +26,7 @@ impl Rates {
         let identities =
             config.identities.iter().map(|it| (Scope::Identity(it.name.as_str().into()), &it.rates));
         let by_scope: BTreeMap<_, _> = upstreams
+            .chain(config.upstreams.iter().flat_map(sources))
             .chain(routes)
             .chain(identities)
             .filter(|(_, rates)| !rates.is_empty())
@@ -55,12 +56,22 @@ impl Rates {
     }
 }
 
+/// What may leave from each address for this upstream.
+fn sources(upstream: &Upstream) -> Vec<(Scope, &Vec<Rate>)> {
+    let connections = &upstream.connections;
+    let of = |address| (Scope::source(&upstream.name, address), &connections.rates_per_source_address);
+    match connections.source_addresses.as_slice() {
+        [] => vec![of(None)],
+        addresses => addresses.iter().map(|address| of(Some(*address))).collect(),
+    }
+}
+
 /// One entry for every combination, so that all messages of one share it.
 fn charged<'a>(scopes: impl Iterator<Item = &'a Scope>) -> BTreeMap<String, BTreeMap<String, Arc<[Scope]>>> {
     let (mut routes, mut identities) = (vec![None], vec![None]);
     for scope in scopes {
         match scope {
-            Scope::Upstream(_) => {}
+            Scope::Upstream(_) | Scope::Source(_) => {}
             Scope::Route(_) => routes.push(Some(scope)),
             Scope::Identity(_) => identities.push(Some(scope)),
         }

@@ -32,7 +32,9 @@ impl UpstreamPolicy {
     /// Whether a session made for `other` would be the same as one made for this.
     #[must_use]
     pub fn same_sessions(&self, other: &Self) -> bool {
-        self.ehlo_name == other.ehlo_name && self.source.destination == other.source.destination
+        self.ehlo_name == other.ehlo_name
+            && self.source.destination == other.source.destination
+            && self.connections.source_addresses == other.connections.source_addresses
     }
 }
 
@@ -75,6 +77,10 @@ pub(super) fn compile_upstream(
     upstream: &rendered::Upstream,
     ehlo_name: &str,
 ) -> Result<UpstreamPolicy, PolicyError> {
+    let own_name = match &upstream.destination {
+        rendered::Destination::Smarthost(smarthost) => smarthost.ehlo_name.as_deref(),
+        rendered::Destination::Sandbox(_) => None,
+    };
     let destination = match &upstream.destination {
         rendered::Destination::Sandbox(sandbox) => {
             Destination::Sandbox { keep_messages: sandbox.keep_messages as usize }
@@ -85,7 +91,7 @@ pub(super) fn compile_upstream(
     };
     Ok(UpstreamPolicy {
         name: upstream.name.clone(),
-        ehlo_name: ehlo_name.to_owned(),
+        ehlo_name: own_name.unwrap_or(ehlo_name).to_owned(),
         destination,
         connections: upstream.connections.clone(),
         replies: upstream.replies.clone(),

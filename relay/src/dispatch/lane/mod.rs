@@ -1,10 +1,11 @@
 //! One upstream's jobs and sessions: which job goes to which session, and when a session is opened or retired.
 //!
 //! Pure: events in, [`Action`]s out, time and budgets passed in. [`gate`] is its breaker, [`sessions`] what its sessions are doing,
-//! [`waiting`] the jobs that wait for them.
+//! [`sources`] where they connect from, [`waiting`] the jobs that wait for them.
 
 mod gate;
 mod sessions;
+mod sources;
 mod waiting;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::message::MessageId;
 use crate::queue::fair::Cost;
 use gate::Gate;
 use sessions::{Charge, Sessions};
+use sources::{Source, Sources};
 use waiting::Waiting;
 
 /// What is to be done.
@@ -24,8 +26,8 @@ use waiting::Waiting;
 pub(super) enum Action {
     /// Give the job to the session.
     Assign(SessionId, Job),
-    /// Open a session and name it by [`Lane::opening`].
-    Open,
+    /// Open a session from there and name it by [`Lane::opening`].
+    Open(Source),
     /// Plan the job's recipients anew: they are more than one transaction may have.
     Replan(Job),
     /// Take no more jobs to the session and let it say QUIT.
@@ -40,21 +42,33 @@ pub(super) struct Lane {
     share: usize,
     waiting: Waiting,
     sessions: Sessions,
+    sources: Sources,
     gate: Gate,
     /// The upstream's rates leave no room before this.
     full_until: Option<Instant>,
+    /// What is next waits for a source address whose rates leave room again then.
+    source_full_until: Option<Instant>,
+}
+
+/// What a job is given to.
+enum Place {
+    Session(SessionId),
+    /// One that is to be opened from there.
+    New(Source),
 }
 
 impl Lane {
     pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize) -> Self {
         Self {
             scope: Scope::Upstream(upstream.name.as_str().into()),
+            sources: Sources::of(&upstream),
             upstream,
             share,
             waiting: Waiting::default(),
             sessions: Sessions::default(),
             gate: Gate::default(),
             full_until: None,
+            source_full_until: None,
         }
     }
 
@@ -62,9 +76,9 @@ impl Lane {
         &self.upstream
     }
 
-    /// What of the budgets is the upstream's.
-    pub(super) fn scope(&self) -> &Scope {
-        &self.scope
+    /// What every message of the lane may count for.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &Scope> + Clone {
+        std::iter::once(&self.scope).chain(self.sources.scopes())
     }
 
     /// Puts another configuration in force. Sessions that it would have made differently are retired when they are idle,
@@ -74,6 +88,7 @@ impl Lane {
             self.gate = Gate::default();
             self.sessions.set_stale();
         }
+        self.sources = Sources::of(&upstream);
         self.full_until = None;
         self.upstream = upstream;
         self.share = share;
@@ -111,11 +126,16 @@ impl Lane {
 
     /// Removes the ready jobs for which `expired` holds and which may not go now, each with the reason why.
     pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
-        let goes = self.gate.is_open() && self.full_until.is_none();
+        let goes = self.gate.is_open() && self.full_until.is_none() && self.source_full_until.is_none();
         let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job));
         let of_lane = self.gate.reason().map(str::to_owned);
         let why = |aside: Option<Scope>| {
-            let full = || format!("the rates of {} are used up", aside.as_ref().unwrap_or(&self.scope));
+            let full = || match &aside {
+                None if self.full_until.is_none() => {
+                    "the rates of the source addresses are used up".to_owned()
+                }
+                aside => format!("the rates of {} are used up", aside.as_ref().unwrap_or(&self.scope)),
+            };
             of_lane.clone().unwrap_or_else(full)
         };
         taken.into_iter().map(|(job, aside)| (job, why(aside))).collect()
@@ -134,8 +154,9 @@ impl Lane {
 
     // What sessions and replies say.
 
-    pub(super) fn opening(&mut self, id: SessionId) {
-        self.sessions.add_opening(id);
+    /// The session is being opened.
+    pub(super) fn opening(&mut self, id: SessionId, source: Source) {
+        self.sessions.add_opening(id, source);
     }
 
     /// The session stands and takes `room` jobs at once. Returns whether it is the first after failures.
@@ -150,11 +171,22 @@ impl Lane {
         self.gate.fail(reason, now)
     }
 
+    /// The session could not be opened because the relay does not have its source address. Returns as
+    /// [`not_opened`](Self::not_opened).
+    pub(super) fn source_missing(&mut self, id: SessionId, reason: String, now: Instant) -> bool {
+        let source = self.sessions.source(id);
+        if self.sources.set_missing(source, now) {
+            self.sessions.remove(id);
+            return false;
+        }
+        self.not_opened(id, reason, now)
+    }
+
     /// The session has ended one of its jobs and takes another.
     pub(super) fn ended(&mut self, id: SessionId, job: &Job, budgets: &mut Budgets, now: Instant) {
         let charge = Charge::of(job);
         if self.sessions.end_job(id, &charge) {
-            self.outcome(&charge, budgets, now);
+            self.outcome(self.sessions.source(id), &charge, budgets, now);
         }
     }
 
@@ -165,13 +197,15 @@ impl Lane {
     }
 
     pub(super) fn closed(&mut self, id: SessionId, budgets: &mut Budgets, now: Instant) {
+        let source = self.sessions.source(id);
         for charge in self.sessions.remove(id) {
-            self.outcome(&charge, budgets, now);
+            self.outcome(source, &charge, budgets, now);
         }
     }
 
-    fn outcome(&self, charge: &Charge, budgets: &mut Budgets, now: Instant) {
-        let scopes = std::iter::once(&self.scope).chain(charge.scopes.iter());
+    fn outcome(&self, source: Source, charge: &Charge, budgets: &mut Budgets, now: Instant) {
+        let scopes =
+            std::iter::once(&self.scope).chain(self.sources.scope(source)).chain(charge.scopes.iter());
         budgets.outcome(scopes, charge.recipients, now);
     }
 
@@ -202,13 +236,15 @@ impl Lane {
 
     // What is to be done.
 
-    /// When the gate opens or a budget has room again, if jobs wait for it.
+    /// When the gate opens or a budget has room again, if jobs or sessions to be kept open wait for it.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let lane = self.gate.opens_at().max(self.full_until);
+        let lane = self.gate.opens_at().max(self.full_until).or(self.source_full_until);
         if self.waiting.in_turn() > 0 {
             return lane;
         }
-        self.waiting.wake_at(now).map(|aside| lane.map_or(aside, |lane| lane.max(aside)))
+        let aside = self.waiting.wake_at(now).map(|aside| lane.map_or(aside, |lane| lane.max(aside)));
+        let kept_open = self.gate.opens_at().filter(|_| self.lacks_idle());
+        [aside, kept_open].into_iter().flatten().min()
     }
 
     /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
@@ -219,39 +255,35 @@ impl Lane {
         }
         self.gate.reopen(now);
         let probing = self.gate.is_half_open() && self.sessions.any_busy();
-        if self.gate.is_closed() || probing || self.full_until.is_some_and(|until| until > now) {
+        if self.gate.is_closed() || probing {
             return None;
         }
-        self.full_until = None;
-        self.waiting.release(budgets, now);
-        if self.waiting.in_turn() == 0 {
-            return None;
-        }
-        if let Some(id) = self.sessions.idle() {
-            return self.assign(id, budgets, now);
-        }
-        // While the upstream is not known to be back, one session tries.
-        let wanted = if self.gate.is_half_open() { 1 } else { self.waiting.in_turn() };
-        if self.sessions.len() < self.share {
-            return (self.sessions.opening() < wanted).then_some(Action::Open);
-        }
-        // Behind another job only where no session of its own can be had: it may have to wait long there.
-        let id = self.sessions.with_room(self.share)?;
-        self.assign(id, budgets, now)
+        self.give_out(budgets, now).or_else(|| self.keep_open(now))
     }
 
-    /// Gives the next job to the session for which all budgets have room.
-    fn assign(&mut self, id: SessionId, budgets: &mut Budgets, now: Instant) -> Option<Action> {
+    /// Gives the next job to a session for which all budgets have room.
+    fn give_out(&mut self, budgets: &mut Budgets, now: Instant) -> Option<Action> {
+        if self.full_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        (self.full_until, self.source_full_until) = (None, None);
+        self.waiting.release(budgets, now);
         loop {
             if self.waiting.follow_others() {
                 continue;
             }
-            let job = self.waiting.front()?;
-            let scopes = std::iter::once(&self.scope).chain(job.scopes.iter());
-            if job.recipients.len() > budgets.largest(scopes.clone()) {
+            let (recipients, scopes) =
+                self.waiting.front().map(|job| (recipients(job), job.scopes.clone()))?;
+            let largest = budgets.largest(self.scopes().chain(scopes.iter()));
+            if recipients > largest as u64 {
                 return self.waiting.pop().map(Action::Replan);
             }
-            match budgets.spend(scopes, recipients(job), now) {
+            let (id, source) = match self.place(recipients, budgets, now)? {
+                Place::New(source) => return Some(Action::Open(source)),
+                Place::Session(id) => (id, self.sessions.source(id)),
+            };
+            let of_lane = std::iter::once(&self.scope).chain(self.sources.scope(source));
+            match budgets.spend(of_lane.chain(scopes.iter()), recipients, now) {
                 Ok(()) => {
                     let job = self.waiting.pop()?;
                     self.sessions.begin_job(id, Charge::of(&job));
@@ -267,6 +299,47 @@ impl Lane {
             }
             self.waiting.release(budgets, now);
         }
+    }
+
+    /// Where a job of so many recipients goes.
+    fn place(&mut self, recipients: u64, budgets: &mut Budgets, now: Instant) -> Option<Place> {
+        let room = self.sources.room(recipients, budgets, now);
+        let place = self.place_among(&room.now, now);
+        if place.is_none() {
+            self.source_full_until = room.next;
+        }
+        place
+    }
+
+    fn place_among(&self, sources: &[Source], now: Instant) -> Option<Place> {
+        if let Some(id) = self.sessions.idle(sources) {
+            return Some(Place::Session(id));
+        }
+        if self.sessions.len() < self.share {
+            let source = self.sources.next(&self.sessions, |source| sources.contains(&source), now)?;
+            return self.may_open(self.waiting.in_turn()).then_some(Place::New(source));
+        }
+        // Behind another job only where no session of its own can be had: it may have to wait long there.
+        self.sessions.with_room(self.share, sources).map(Place::Session)
+    }
+
+    /// Whether one more is to be opened when so many are wanted. While the upstream is not known to be back, one session tries.
+    fn may_open(&self, wanted: usize) -> bool {
+        let wanted = if self.gate.is_half_open() { 1 } else { wanted };
+        self.sessions.len() < self.share && self.sessions.opening() < wanted
+    }
+
+    /// Opens one of the sessions that are kept open without a job.
+    fn keep_open(&self, now: Instant) -> Option<Action> {
+        if !self.lacks_idle() || !self.may_open(usize::MAX) {
+            return None;
+        }
+        self.sources.next(&self.sessions, |_| true, now).map(Action::Open)
+    }
+
+    fn lacks_idle(&self) -> bool {
+        let wanted = self.upstream.connections.minimum_idle as usize;
+        self.sessions.remaining() < wanted.min(self.share)
     }
 }
 

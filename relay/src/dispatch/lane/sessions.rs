@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::sources::Source;
 use crate::budget::Scope;
 use crate::delivery::{Job, SessionId};
 
@@ -31,6 +32,7 @@ enum State {
 #[derive(Debug)]
 struct Held {
     state: State,
+    source: Source,
     /// Made for a configuration that is no longer in force.
     stale: bool,
     /// Jobs that it takes at once.
@@ -50,8 +52,8 @@ impl Held {
 pub(super) struct Sessions(BTreeMap<SessionId, Held>);
 
 impl Sessions {
-    pub(super) fn add_opening(&mut self, id: SessionId) {
-        let held = Held { state: State::Opening, stale: false, room: 0, jobs: Vec::new() };
+    pub(super) fn add_opening(&mut self, id: SessionId, source: Source) {
+        let held = Held { state: State::Opening, source, stale: false, room: 0, jobs: Vec::new() };
         self.0.insert(id, held);
     }
 
@@ -93,6 +95,16 @@ impl Sessions {
         self.0.values_mut().for_each(|session| session.stale = true);
     }
 
+    /// Where it connects from.
+    pub(super) fn source(&self, id: SessionId) -> Source {
+        self.0.get(&id).and_then(|held| held.source)
+    }
+
+    /// How many connect from there.
+    pub(super) fn from(&self, source: Source) -> usize {
+        self.0.values().filter(|held| held.source == source).count()
+    }
+
     /// All that count for the upstream.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -121,23 +133,27 @@ impl Sessions {
         self.0.iter().find(|(_, held)| held.is_idle() && (held.stale || too_many)).map(|(id, _)| *id)
     }
 
-    /// An idle session: the newest, so that what a lull leaves over is idle long enough to be retired.
-    pub(super) fn idle(&self) -> Option<SessionId> {
-        self.0.iter().rev().find(|(_, held)| held.is_idle()).map(|(id, _)| *id)
+    /// An idle session from one of these sources: the newest, so that what a lull leaves over is idle long enough to be retired.
+    pub(super) fn idle(&self, sources: &[Source]) -> Option<SessionId> {
+        let wanted = |held: &Held| held.is_idle() && sources.contains(&held.source);
+        self.0.iter().rev().find(|(_, held)| wanted(held)).map(|(id, _)| *id)
     }
 
-    /// The session with the fewest jobs of those that take one more. None of those that are to be retired as soon as they are
-    /// idle.
-    pub(super) fn with_room(&self, share: usize) -> Option<SessionId> {
-        let takes_more =
-            |held: &Held| held.state == State::Open && !held.stale && held.jobs.len() < held.room;
+    /// The session from one of these sources with the fewest jobs of those that take one more. None of those that are to be
+    /// retired as soon as they are idle.
+    pub(super) fn with_room(&self, share: usize, sources: &[Source]) -> Option<SessionId> {
+        let takes_more = |held: &Held| {
+            let open = held.state == State::Open && !held.stale;
+            open && held.jobs.len() < held.room && sources.contains(&held.source)
+        };
         let candidates = self.0.iter().filter(|(_, held)| takes_more(held));
         let (id, _) =
             candidates.min_by_key(|(_, held)| held.jobs.len()).filter(|_| self.remaining() <= share)?;
         Some(*id)
     }
 
-    fn remaining(&self) -> usize {
+    /// Those that take jobs or will.
+    pub(super) fn remaining(&self) -> usize {
         self.0.values().filter(|held| held.state != State::Retiring).count()
     }
 }

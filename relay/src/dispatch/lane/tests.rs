@@ -10,6 +10,11 @@ use crate::queue::fair::{Priority, Rank, Tenant};
 use postroad_crds::relay_config::RelayConfig;
 
 fn upstream(keep: u32) -> Arc<UpstreamPolicy> {
+    upstream_with(keep, "")
+}
+
+/// `connections`: further fields of it.
+fn upstream_with(keep: u32, connections: &str) -> Arc<UpstreamPolicy> {
     let config = RelayConfig::from_yaml(&format!(
         "version: relay-config.postroad.dev/v1
 pool: {{namespace: mail, name: main}}
@@ -21,7 +26,7 @@ routes: []
 upstreams:
 - name: box
   destination: {{sandbox: {{keepMessages: {keep}}}}}
-  connections: {{maximum: 2, messagesPerConnection: 10, idleTimeoutSeconds: 30, maximumAgeSeconds: 900}}
+  connections: {{maximum: 2, messagesPerConnection: 10, idleTimeoutSeconds: 30, maximumAgeSeconds: 900{connections}}}
 queue: {{expireAfterSeconds: 60, minimumBackoffSeconds: 1, maximumBackoffSeconds: 2, maximumBytes: 1000000}}
 limits: {{messageBytes: 1000, recipientsPerMessage: 10, connections: 10, connectionsPerClient: 10}}
 shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
@@ -97,10 +102,11 @@ fn actions(setting: &mut Setting, now: Instant) -> Vec<String> {
             Action::Assign(session, job) => format!("job {} to {}", job.id.0, session.0),
             Action::Replan(job) => format!("replan {}", job.id.0),
             Action::Retire(session) => format!("retire {}", session.0),
-            Action::Open => {
+            Action::Open(source) => {
                 let id = SessionId(lane.sessions.len() as u64);
-                lane.opening(id);
-                format!("open {}", id.0)
+                lane.opening(id, source);
+                let from = source.map(|address| format!(" from {address}")).unwrap_or_default();
+                format!("open {}{from}", id.0)
             }
         });
     }
@@ -194,7 +200,7 @@ fn two_scopes() -> (Setting, Scope, Scope, Instant) {
     let rate = vec![Rate { limit: 1, unit: Unit::Messages, per: Duration::from_secs(1) }];
     let (shop, bulk) = (Scope::Identity("shop".into()), Scope::Route("bulk".into()));
     let mut setting = setting([(shop.clone(), rate.clone()), (bulk.clone(), rate)].into());
-    setting.opening(SessionId(0));
+    setting.opening(SessionId(0), None);
     setting.opened(SessionId(0), 8);
     setting.share = 1;
     (setting, shop, bulk, Instant::now() + Duration::from_secs(2))
@@ -329,4 +335,77 @@ fn a_smaller_share_retires_the_surplus() {
     lane.ended(SessionId(1), &job(0), now);
     lane.reconfigure(upstream(1), 1);
     assert_eq!(actions(&mut lane, now), ["retire 0"]);
+}
+
+const ADDRESSES: &str = ", sourceAddresses: [192.0.2.1, 192.0.2.2]";
+
+#[test]
+fn sessions_connect_from_each_address_in_turn_and_each_keeps_to_its_rate() {
+    let rate = |limit, unit| Rate { limit, unit, per: Duration::from_secs(1) };
+    let rates = vec![rate(1, Unit::Messages), rate(8, Unit::Recipients)];
+    let of = |last| Scope::source("box", Some([192, 0, 2, last].into()));
+    let mut lane = setting([1, 2].map(|last| (of(last), rates.clone())).into());
+    lane.reconfigure(upstream_with(1, ADDRESSES), 2);
+    let now = Instant::now() + Duration::from_secs(2);
+    (1..=4).for_each(|number| lane.push(job(number)));
+    assert_eq!(actions(&mut lane, now), ["open 0 from 192.0.2.1", "open 1 from 192.0.2.2"]);
+    for id in [0, 1] {
+        lane.opened(SessionId(id), 8);
+    }
+    assert_eq!(actions(&mut lane, now), ["job 1 to 1", "job 2 to 0"]);
+    assert!(actions(&mut lane, now + Duration::from_secs(9)).is_empty(), "one is under way on each");
+    let done = now + Duration::from_secs(9);
+    lane.ended(SessionId(0), &job(2), done);
+    assert!(actions(&mut lane, done).is_empty(), "its window has begun");
+    let later = lane.wake_at(done).unwrap();
+    assert!(later > done + Duration::from_secs(1) && later < done + Duration::from_millis(1020));
+    assert_eq!(actions(&mut lane, later), ["job 3 to 0"]);
+    let many = Job { recipients: (0..9).collect(), ..job(6) };
+    lane.push_front(many);
+    assert_eq!(actions(&mut lane, later), ["replan 6"], "nine never fit into eight");
+}
+
+#[test]
+fn an_address_that_the_relay_does_not_have_is_passed_over_and_tried_again() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    lane.reconfigure(upstream_with(1, ADDRESSES), 1);
+    lane.push(job(1));
+    assert_eq!(actions(&mut lane, now), ["open 0 from 192.0.2.1"]);
+    assert!(!lane.source_missing(SessionId(0), "missing".into(), now));
+    assert_eq!(actions(&mut lane, now), ["open 0 from 192.0.2.2"], "at once");
+    lane.closed(SessionId(0), now);
+    assert_eq!(actions(&mut lane, now), ["open 0 from 192.0.2.2"], "it is left alone");
+    lane.closed(SessionId(0), now);
+    assert_eq!(actions(&mut lane, now + sources::TRY_MISSING_AFTER), ["open 0 from 192.0.2.1"]);
+    lane.source_missing(SessionId(0), "missing".into(), now);
+    actions(&mut lane, now);
+    lane.source_missing(SessionId(0), "missing".into(), now);
+    assert!(actions(&mut lane, now).is_empty(), "none is left: as an upstream that cannot be reached");
+    let later = lane.wake_at(now).unwrap();
+    assert_eq!(actions(&mut lane, later), ["open 0 from 192.0.2.1"]);
+}
+
+#[test]
+fn sessions_are_kept_open_without_jobs_and_an_upstream_that_is_down_is_tried_at_growing_intervals() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    lane.reconfigure(upstream_with(1, ", minimumIdle: 3"), 2);
+    assert_eq!(actions(&mut lane, now), ["open 0", "open 1"], "no more than its share");
+    for id in [0, 1] {
+        lane.opened(SessionId(id), 1);
+    }
+    lane.push(job(1));
+    assert_eq!(actions(&mut lane, now), ["job 1 to 1"]);
+    lane.retiring(SessionId(1), &job(1), now);
+    assert!(actions(&mut lane, now).is_empty(), "it still counts for the upstream");
+    lane.closed(SessionId(1), now);
+    assert_eq!(actions(&mut lane, now), ["open 1"], "it is replaced");
+    lane.closed(SessionId(0), now);
+    lane.not_opened(SessionId(1), "refused".into(), now);
+    assert!(actions(&mut lane, now).is_empty());
+    let later = lane.wake_at(now).unwrap();
+    assert_eq!(
+        (later - now, actions(&mut lane, later)),
+        (FIRST_WAIT, vec!["open 0".to_owned()]),
+        "one tries"
+    );
 }

@@ -188,7 +188,7 @@ impl World {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Plan(request) => self.plan(request),
-            Action::Open(session, _) => {
+            Action::Open(session, ..) => {
                 let (wait, result) = self.upstream.open(session, self.elapsed);
                 let report = result.map_or_else(Report::NotOpened, |()| Report::Opened { room: 1 });
                 self.after(wait, Event::Reported(session, report));
