@@ -330,7 +330,7 @@ impl Metrics {
         );
         r.register(
             "budget_used_percent",
-            "How much of this relay's share of the fullest rate is used, of an upstream, a `route` or an `identity`; looked at every 30 seconds",
+            "How much of this relay's share of the fullest rate is used, of an upstream, a `source` address (`<upstream>@<address>`), a `route` or an `identity`; looked at every 30 seconds",
             self.budget_used_percent.clone(),
         );
         r.register(
