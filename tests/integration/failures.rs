@@ -40,6 +40,10 @@ fn goodbye(text: &str) -> Action {
     Action::ReplyThenClose(text.to_owned())
 }
 
+/// How long the relay waits for a reply in a case of silence. Longer than anything takes that answers, for what is late behind the
+/// content arrives twice.
+const PATIENCE_SECONDS: u32 = 4;
+
 /// Octets that are no reply, and the beginning of one behind which nothing follows.
 fn gibberish() -> [Action; 2] {
     [Action::Raw(b"what is this\r\n".to_vec()), Action::RawThenClose(b"250 2.".to_vec())]
@@ -145,13 +149,63 @@ fn cases() -> Vec<(Vec<Fault>, Expected)> {
     cases
 }
 
+/// An upstream that goes silent at each step, or amid a reply: it is left, and what it may have kept is sent again.
+fn cases_of_silence() -> Vec<(Vec<Fault>, Expected)> {
+    let steps = [
+        Stage::Greeting,
+        Stage::Ehlo,
+        Stage::StartTls,
+        Stage::Handshake,
+        Stage::Authentication,
+        Stage::Mail,
+        Stage::Recipient,
+        Stage::Data,
+        Stage::ContentStart,
+        Stage::Content,
+    ];
+    let mut cases: Vec<_> =
+        steps.map(|stage| (vec![first(stage, Action::Stall)], Expected::Once)).into_iter().collect();
+    // What follows a half reply in one piece would complete it; behind these nothing follows.
+    for stage in [Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Authentication, Stage::Content] {
+        cases.push((vec![first(stage, Action::Raw(b"250-half".to_vec()))], Expected::Once));
+    }
+    cases.push((vec![first(Stage::Content, Action::KeepThenStall)], Expected::Twice));
+    cases
+}
+
+/// The same with a second message in flight.
+fn cases_of_silence_with_a_second_message_in_flight() -> Vec<(Vec<Fault>, Expected)> {
+    let silence =
+        |stage, when, action, expected| (vec![both_queued(), Fault::on(stage, when, action)], expected);
+    let once = |stage, when| silence(stage, when, Action::Stall, Expected::Once);
+    let twice = |when| silence(Stage::Content, when, Action::KeepThenStall, Expected::Twice);
+    vec![
+        once(Stage::ContentStart, When::First(1)),
+        once(Stage::Content, When::First(1)),
+        once(Stage::Reset, When::First(1)),
+        once(Stage::Mail, When::Nth(2)),
+        once(Stage::Recipient, When::Nth(2)),
+        once(Stage::Data, When::Nth(2)),
+        once(Stage::ContentStart, When::Nth(2)),
+        once(Stage::Content, When::Nth(2)),
+        twice(When::First(1)),
+        twice(When::Nth(2)),
+    ]
+}
+
 /// Sends messages through a relay whose upstream follows the script, and says what came of them. Of several, all but one are
 /// to arrive once.
-async fn outcome(messages: usize, faults: Vec<Fault>, expected: Expected) -> Result<(), String> {
+async fn outcome(
+    messages: usize,
+    patience_seconds: Option<u32>,
+    faults: Vec<Fault>,
+    expected: Expected,
+) -> Result<(), String> {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     let scripted: Vec<_> = faults.iter().map(|fault| upstream.inject(fault.clone())).collect();
     let port = free_port().unwrap();
     let mut config = config(port, &upstream, "secret");
+    config.upstreams[0].connections.reply_timeout_seconds = patience_seconds;
     if messages > 1 {
         config.upstreams[0].connections.maximum = 1;
     }
@@ -198,18 +252,33 @@ async fn send(port: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_failure_at_every_step_has_the_right_outcome() {
-    all_have_their_outcome(1, cases()).await;
+    all_have_their_outcome(1, None, cases()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_failure_with_a_second_message_in_flight_has_the_right_outcome() {
-    all_have_their_outcome(2, cases_with_a_second_message_in_flight()).await;
+    all_have_their_outcome(2, None, cases_with_a_second_message_in_flight()).await;
 }
 
-async fn all_have_their_outcome(messages: usize, cases: Vec<(Vec<Fault>, Expected)>) {
+#[tokio::test(flavor = "multi_thread")]
+async fn every_silence_at_every_step_has_the_right_outcome() {
+    all_have_their_outcome(1, Some(PATIENCE_SECONDS), cases_of_silence()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_silence_with_a_second_message_in_flight_has_the_right_outcome() {
+    let cases = cases_of_silence_with_a_second_message_in_flight();
+    all_have_their_outcome(2, Some(PATIENCE_SECONDS), cases).await;
+}
+
+async fn all_have_their_outcome(
+    messages: usize,
+    patience_seconds: Option<u32>,
+    cases: Vec<(Vec<Fault>, Expected)>,
+) {
     let _alone = alone().await;
     let results: Vec<_> = futures::stream::iter(cases)
-        .map(|(faults, expected)| outcome(messages, faults, expected))
+        .map(|(faults, expected)| outcome(messages, patience_seconds, faults, expected))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;

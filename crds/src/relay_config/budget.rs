@@ -16,6 +16,9 @@ pub struct Connections {
     pub idle_timeout_seconds: u32,
     /// Seconds after which a session is ended.
     pub maximum_age_seconds: u32,
+    /// The longest wait for a reply, or for the upstream to take octets. None: as RFC 5321 §4.5.3.2 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_timeout_seconds: Option<u32>,
     /// Sessions that each relay keeps open though it has nothing to send; never more than its share of `maximum`.
     #[serde(default)]
     pub minimum_idle: u32,
@@ -36,6 +39,7 @@ impl Default for Connections {
             messages_per_connection: 500,
             idle_timeout_seconds: 30,
             maximum_age_seconds: 900,
+            reply_timeout_seconds: None,
             minimum_idle: 0,
             source_addresses: Vec::new(),
             rates_per_source_address: Vec::new(),

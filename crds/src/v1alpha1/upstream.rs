@@ -223,6 +223,12 @@ pub struct Connections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86_400))]
     pub maximum_age_seconds: Option<i32>,
+    /// The longest wait in seconds for any reply of the service, and for it to take what is sent. A service that is silent for longer is
+    /// left. Default: 300, and 120 for DATA, 180 for a part of the content and 600 for the reply to it (RFC 5321 section 4.5.3.2). A
+    /// shorter one delivers twice what the service takes longer to accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 600))]
+    pub reply_timeout_seconds: Option<i32>,
     /// Sessions that each relay keeps open while it has nothing to send, so that the next message need not wait for TCP, TLS and
     /// AUTH. Each is replaced when `idleTimeoutSeconds` or `maximumAgeSeconds` is over. Never more than the relay's share of
     /// `maximum`. Default: 0.

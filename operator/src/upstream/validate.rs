@@ -184,6 +184,10 @@ fn connections(
             preset.maximum_age_seconds,
             900,
         )?,
+        reply_timeout_seconds: spec
+            .reply_timeout_seconds
+            .map(|seconds| count(name, "connections.replyTimeoutSeconds", seconds))
+            .transpose()?,
         minimum_idle: u32::try_from(spec.minimum_idle.unwrap_or(0))
             .map_err(|_| invalid(name, ".connections.minimumIdle", "must be at least 0"))?,
         source_addresses: source_addresses(name, &spec.source_addresses)?,

@@ -49,7 +49,7 @@ pub(super) async fn open(
 ) -> Result<Connection, OpenError> {
     let mut reasons = Vec::new();
     for port in memory.order(&smarthost.ports, Instant::now()) {
-        match open_port(smarthost, port, &upstream.ehlo_name, source).await {
+        match open_port(smarthost, port, upstream, source).await {
             Ok(connection) => {
                 memory.worked(&smarthost.ports, port.port, reasons, Instant::now());
                 return Ok(connection);
@@ -78,18 +78,21 @@ impl PortError {
 }
 
 async fn open_port(
-    upstream: &SmarthostPolicy,
+    smarthost: &SmarthostPolicy,
     port: &UpstreamPort,
-    ehlo_name: &str,
+    upstream: &UpstreamPolicy,
     source: Option<IpAddr>,
 ) -> Result<Connection, PortError> {
-    let stream = connect(&upstream.host, port.port, source).await.map_err(|error| match source {
-        Some(source) if error.kind() == io::ErrorKind::AddrNotAvailable => PortError::NoSource(source),
-        _ => PortError::unusable(error),
-    })?;
+    let patience = upstream.patience();
+    let stream =
+        connect(&smarthost.host, port.port, source, patience).await.map_err(|error| match source {
+            Some(source) if error.kind() == io::ErrorKind::AddrNotAvailable => PortError::NoSource(source),
+            _ => PortError::unusable(error),
+        })?;
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
-    let tls = Tls { connector: TlsConnector::from(upstream.tls.clone()), name: upstream.server_name.clone() };
+    let connector = TlsConnector::from(smarthost.tls.clone());
+    let tls = Tls { connector, name: smarthost.server_name.clone(), patience };
     let (stream, mode): (BoxedStream, ClientTls) = match port.tls {
         UpstreamTls::None => (Box::new(stream), ClientTls::None),
         UpstreamTls::StartTLS => (Box::new(stream), ClientTls::StartTls),
@@ -98,12 +101,12 @@ async fn open_port(
         }
     };
     let config = ClientConfig {
-        ehlo_name: ehlo_name.to_owned(),
+        ehlo_name: upstream.ehlo_name.clone(),
         tls: mode,
-        credentials: upstream.credentials.clone(),
+        credentials: smarthost.credentials.clone(),
         nonce: nonce(),
     };
-    let established = Connection::establish(stream, config, Some(tls)).await;
+    let established = Connection::establish(stream, config, Some(tls), patience).await;
     established.map(|connection| connection.with_peer(peer)).map_err(|failure| match failure {
         SessionFailure::Greeting(_)
         | SessionFailure::Ehlo(_)
@@ -118,9 +121,10 @@ async fn open_port(
 }
 
 /// A TCP connection, from the source if one is given: then to the first address of the host that is of its kind and answers.
-async fn connect(host: &str, port: u16, source: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn connect(host: &str, port: u16, source: Option<IpAddr>, patience: Duration) -> io::Result<TcpStream> {
+    let limit = CONNECT_TIMEOUT.min(patience);
     let Some(source) = source else {
-        return within(CONNECT_TIMEOUT, "connecting", TcpStream::connect((host, port))).await;
+        return within(limit, "connecting", TcpStream::connect((host, port))).await;
     };
     let from_source = async {
         let mut failure = io::Error::other(format!("{host} has no address that {source} can connect to"));
@@ -137,7 +141,7 @@ async fn connect(host: &str, port: u16, source: Option<IpAddr>) -> io::Result<Tc
         }
         Err(failure)
     };
-    within(CONNECT_TIMEOUT, "connecting", from_source).await
+    within(limit, "connecting", from_source).await
 }
 
 /// 128 random bits for one session's authentication.

@@ -40,11 +40,15 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Tls {
     pub(super) connector: TlsConnector,
     pub(super) name: ServerName<'static>,
+    /// The longest that the handshake may take.
+    pub(super) patience: Duration,
 }
 
 impl Tls {
     pub(super) async fn handshake(&self, stream: BoxedStream) -> io::Result<BoxedStream> {
-        match timeout(HANDSHAKE_TIMEOUT, self.connector.connect(self.name.clone(), stream)).await {
+        match timeout(HANDSHAKE_TIMEOUT.min(self.patience), self.connector.connect(self.name.clone(), stream))
+            .await
+        {
             Ok(result) => {
                 Ok(Box::new(result.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?))
             }
@@ -62,6 +66,8 @@ pub(super) struct Connection {
     output: Bytes,
     /// Whether the stream may still hold back what it has taken.
     unflushed: bool,
+    /// The longest that anything is awaited.
+    patience: Duration,
     /// When the upstream last took or said something that was waited for.
     progress: Instant,
     /// What the session told while a content was written.
@@ -78,11 +84,13 @@ enum Moved {
 }
 
 impl Connection {
-    /// Greeting, EHLO, STARTTLS where configured, AUTH; returns when the first transaction may start.
+    /// Greeting, EHLO, STARTTLS where configured, AUTH; returns when the first transaction may start. Nothing is awaited longer than
+    /// `patience`, nor longer than RFC 5321 §4.5.3.2 says.
     pub(super) async fn establish(
         stream: BoxedStream,
         config: ClientConfig,
         tls: Option<Tls>,
+        patience: Duration,
     ) -> Result<Self, SessionFailure> {
         let mut connection = Self {
             stream,
@@ -90,6 +98,7 @@ impl Connection {
             input: BytesMut::with_capacity(READ_OCTETS),
             output: Bytes::new(),
             unflushed: false,
+            patience,
             progress: Instant::now(),
             events: VecDeque::new(),
             peer: None,
@@ -228,6 +237,7 @@ impl Connection {
     /// replies to be read takes nothing more (RFC 2920 §3.1).
     async fn advance(&mut self) {
         let limit = if self.output.is_empty() { self.session.read_timeout() } else { DATA_BLOCK_TIMEOUT };
+        let limit = limit.min(self.patience);
         let idle = self.session.is_ready() && self.output.is_empty();
         let deadline = self.progress + limit;
         let moved = poll_fn(|context| self.poll_move(context));
@@ -283,5 +293,104 @@ impl Connection {
         };
         let _ = timeout(LAST_REPLY_TIMEOUT, rest).await;
         self.hear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smtp_protocol::{Body, ClientTls, ForwardPath, Mailbox, ReversePath, Undecided};
+    use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, duplex};
+
+    /// Says each line in answer to a line, the first unasked, and then nothing more; nor does it read on.
+    async fn answer(stream: DuplexStream, replies: &[&str]) {
+        let mut stream = BufReader::new(stream);
+        for (number, reply) in replies.iter().enumerate() {
+            if number > 0 {
+                stream.read_line(&mut String::new()).await.unwrap();
+            }
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+        }
+        std::future::pending().await
+    }
+
+    fn transaction() -> Transaction {
+        Transaction {
+            reverse_path: ReversePath::Null,
+            recipients: vec![ForwardPath::from("c@d.example".parse::<Mailbox>().unwrap()).into()],
+            size: 3,
+            body: Body::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envelope_id: None,
+        }
+    }
+
+    /// Carries one message to an upstream that falls silent behind these replies, or takes no more of its content.
+    async fn carry(stream: DuplexStream, patience: Duration, content: &[u8]) -> (String, Option<Undecided>) {
+        let config = ClientConfig {
+            ehlo_name: "a.example".into(),
+            tls: ClientTls::None,
+            credentials: None,
+            nonce: String::new(),
+        };
+        let mut connection = match Connection::establish(Box::new(stream), config, None, patience).await {
+            Ok(connection) => connection,
+            Err(failure) => return (failure.to_string(), None),
+        };
+        connection.start(transaction());
+        let mut why = String::new();
+        loop {
+            match connection.event().await {
+                ClientEvent::SendContent => {
+                    connection.session.content(content);
+                    connection.write_all().await;
+                    connection.session.end_of_content();
+                }
+                ClientEvent::Failed(failure) => why = failure.to_string(),
+                ClientEvent::Undecided(state) => return (why, Some(state)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// `replies`: what the upstream says before it is silent. Expects that it is left after so many seconds.
+    async fn check(replies: &[&str], content: &[u8], patience: Duration, expected: (u64, Option<Undecided>)) {
+        let (ours, theirs) = duplex(256);
+        let begin = Instant::now();
+        let found = tokio::select! {
+            found = carry(ours, patience, content) => found,
+            () = answer(theirs, replies) => panic!("the upstream stays"),
+        };
+        assert_eq!((begin.elapsed().as_secs(), found.1), expected, "behind {replies:?}: {}", found.0);
+    }
+
+    const REPLIES: [&str; 5] = ["220 hello", "250 hello", "250 sender", "250 recipient", "354 go"];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_upstream_is_waited_for_as_long_as_rfc_5321_says() {
+        let broken = Some(Undecided::Broken);
+        for (said, expected) in [
+            (0, (300, None)),
+            (1, (300, None)),
+            (2, (300, broken)),
+            (3, (300, broken)),
+            (4, (120, broken)),
+            (5, (600, Some(Undecided::Ambiguous))),
+        ] {
+            check(&REPLIES[..said], b"x\r\n", Duration::MAX, expected).await;
+        }
+        check(&REPLIES, &[b'x'; 1000], Duration::MAX, (180, broken)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_patience_bounds_every_wait() {
+        for said in 0..=5 {
+            let state =
+                [None, None, Some(Undecided::Broken), Some(Undecided::Broken), Some(Undecided::Broken)];
+            let state = state.get(said).copied().unwrap_or(Some(Undecided::Ambiguous));
+            check(&REPLIES[..said], b"x\r\n", Duration::from_secs(7), (7, state)).await;
+        }
+        check(&REPLIES, &[b'x'; 1000], Duration::from_secs(7), (7, Some(Undecided::Broken))).await;
     }
 }

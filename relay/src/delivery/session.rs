@@ -80,7 +80,8 @@ impl Session {
                     credentials: None,
                     nonce: String::new(),
                 };
-                let established = Connection::establish(Box::new(stream), config, None).await;
+                let established =
+                    Connection::establish(Box::new(stream), config, None, self.upstream.patience()).await;
                 established.map_err(|failure| OpenError::Declined { reason: failure.to_string(), hold: None })
             }
         }

@@ -1,6 +1,7 @@
 //! Upstreams, and everything a session with one needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postroad_crds::relay_config::{self as rendered, UpstreamPort, UpstreamTls};
 use postroad_crds::reply_rule::ReplyRule;
@@ -29,6 +30,13 @@ pub struct UpstreamPolicy {
 }
 
 impl UpstreamPolicy {
+    /// The longest that anything is awaited from it; what RFC 5321 §4.5.3.2 says bounds each wait too.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let seconds = self.connections.reply_timeout_seconds;
+        seconds.map_or(Duration::MAX, |seconds| Duration::from_secs(u64::from(seconds)))
+    }
+
     /// Whether a session made for `other` would be the same as one made for this.
     #[must_use]
     pub fn same_sessions(&self, other: &Self) -> bool {
