@@ -177,6 +177,14 @@ pub struct Envelope {
     pub user: Option<String>,
 }
 
+impl Envelope {
+    /// Whether a relay has composed the message to tell a sender what became of another.
+    #[must_use]
+    pub fn is_notification(&self) -> bool {
+        self.reverse_path.is_empty() && self.identity.is_none()
+    }
+}
+
 /// One forward-path and what the client asked to be told about it (RFC 3461 §4.1, §4.2).
 ///
 /// Serialises as its bare address when there is nothing else to say, which is nearly always.

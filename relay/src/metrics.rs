@@ -97,6 +97,8 @@ pub struct Metrics {
     pub recipients_accepted: Counter,
     /// Recipients of delivery status notifications that the relay composed.
     pub notifications: Counter,
+    /// Recipients of them that were given up.
+    pub notifications_undeliverable: Counter,
     /// Recipients an upstream took responsibility for.
     pub recipients_delivered: Family<UpstreamLabel, Counter>,
     /// Attempts put off, per recipient.
@@ -129,6 +131,8 @@ pub struct Metrics {
     pub sessions_open: Family<UpstreamLabel, Gauge>,
     /// Sessions this relay may have.
     pub sessions_share: Family<UpstreamLabel, Gauge>,
+    /// Sessions of these that are worth it now.
+    pub sessions_allowed: Family<UpstreamLabel, Gauge>,
     /// Whether the last attempt to reach the upstream succeeded.
     pub upstream_up: Family<UpstreamLabel, Gauge>,
     /// How much of the upstream's fullest rate is used.
@@ -192,6 +196,7 @@ impl Metrics {
             messages_accepted: Counter::default(),
             recipients_accepted: Counter::default(),
             notifications: Counter::default(),
+            notifications_undeliverable: Counter::default(),
             recipients_delivered: Family::default(),
             recipients_deferred: Family::default(),
             recipients_failed: Family::default(),
@@ -208,6 +213,7 @@ impl Metrics {
             sessions_failed: Family::default(),
             sessions_open: Family::default(),
             sessions_share: Family::default(),
+            sessions_allowed: Family::default(),
             upstream_up: Family::default(),
             budget_used_percent: Family::default(),
             upstream_waiting: Family::default(),
@@ -279,6 +285,11 @@ impl Metrics {
             self.notifications.clone(),
         );
         r.register(
+            "notifications_undeliverable",
+            "Recipients of notifications that were refused for good or expired (double bounces): nobody is told, the log says why",
+            self.notifications_undeliverable.clone(),
+        );
+        r.register(
             "recipients_delivered",
             "Recipients an upstream took responsibility for",
             self.recipients_delivered.clone(),
@@ -327,6 +338,11 @@ impl Metrics {
             "sessions_share",
             "Sessions this relay may have with an upstream",
             self.sessions_share.clone(),
+        );
+        r.register(
+            "sessions_allowed",
+            "How many of these sessions are in use at most, because more carry no more (docs/concepts/sessions.md)",
+            self.sessions_allowed.clone(),
         );
         r.register(
             "budget_used_percent",
@@ -511,6 +527,7 @@ mod tests {
         for family in [
             &metrics.sessions_open,
             &metrics.sessions_share,
+            &metrics.sessions_allowed,
             &metrics.upstream_up,
             &metrics.upstream_port,
             &metrics.upstream_waiting,

@@ -192,6 +192,27 @@ async fn a_refused_recipient_comes_back_to_the_sender_and_the_others_are_deliver
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_notification_that_is_refused_is_dropped_counted_and_told_to_nobody() {
+    let setting = setting().await;
+    for recipient in ["gone@example.net", "a@example.com"] {
+        let no_such_user = Action::Reply("550 5.1.1 no such user".to_owned());
+        setting.upstream.inject(Fault::always(Stage::RecipientIs(recipient.to_owned()), no_such_user));
+    }
+    let mut client = setting.client().await;
+    let reply =
+        client.message("a@example.com", &["gone@example.net"], b"Subject: one\r\n\r\n").await.unwrap();
+    assert_eq!(reply.code, 250);
+    // A notification is queued in the instant in which it is decided, so that nothing more can come.
+    setting.relay.wait_until_all_ended(LIMIT).await.unwrap();
+    let metrics = setting.relay.scrape().await.unwrap();
+    let ended = |fate: &str| metrics.value(&format!("postroad_relay_ledger_ended_total{{fate=\"{fate}\"}}"));
+    assert_eq!((ended("failed_notified"), ended("failed_unnotified")), (Some(1.0), Some(1.0)));
+    assert_eq!(metrics.value("postroad_relay_notifications_total"), Some(1.0));
+    assert_eq!(metrics.value("postroad_relay_notifications_undeliverable_total"), Some(1.0));
+    assert!(setting.upstream.messages().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_upstream_puts_off_arrives_later() {
     let setting = setting().await;
     let busy = Action::Reply("451 4.7.0 later".to_owned());

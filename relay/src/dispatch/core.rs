@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Action, Event, Now, Recorded, SavedBudgets};
 use super::in_flight::InFlight;
-use super::lane::{self, Lane};
+use super::lane::{self, Ending, Lane};
 use super::lanes::Lanes;
 use super::news::{News, Remedy};
 use super::obey::Obeyed;
@@ -267,9 +267,13 @@ impl Core {
 
     fn hear(&mut self, session: SessionId, report: Report, now: Now) {
         let Some((upstream, lane)) = self.lanes.of(session) else { return };
-        let worked = lane.works();
+        let (worked, allowed) = (lane.works(), lane.allowed());
         let failed = matches!(report, Report::NotOpened(_));
         self.note(session, upstream.clone(), report, now);
+        let allowed_now = self.lanes.get_mut(&upstream).map_or(0, |lane| lane.allowed());
+        if allowed_now != allowed {
+            self.tell(News::Allowed { upstream: upstream.clone(), sessions: allowed_now });
+        }
         let works = self.lanes.works(&upstream);
         if works != worked {
             self.look_at_ways();
@@ -294,7 +298,7 @@ impl Core {
             }
             Report::Finished { job, fates, contact } => {
                 lane.ended(session, &job, &mut self.budgets, now.monotonic);
-                self.heed(&upstream, &fates, now.monotonic);
+                self.heed(&upstream, &fates, contact.took, now.monotonic);
                 self.outcome(&upstream, &job, fates, Some(contact));
             }
             Report::Returned { job, fault: None } => self.give_back(session, job, now.monotonic),
@@ -334,7 +338,15 @@ impl Core {
     fn not_opened(&mut self, upstream: &Arc<str>, session: SessionId, error: &OpenError, now: Instant) {
         let Some(lane) = self.lanes.get_mut(upstream) else { return };
         let reason = error.to_string();
-        let hold = if let OpenError::Declined { hold, .. } = error { *hold } else { None };
+        let (declined, hold) = match error {
+            OpenError::Declined { hold, .. } => (true, *hold),
+            OpenError::Unreachable(_) | OpenError::NoSourceAddress(_) => (false, None),
+        };
+        let upstream = upstream.clone();
+        let rejected = matches!(hold, Some(HoldKind::CredentialsRejected));
+        if declined && !rejected && lane.declined(session, now) {
+            return self.tell(News::SessionDeclined { upstream, reason });
+        }
         let known = match hold {
             Some(kind @ HoldKind::Parked(_)) => {
                 lane.closed(session, &mut self.budgets, now);
@@ -345,9 +357,7 @@ impl Core {
             }
             _ => lane.not_opened(session, reason.clone(), now),
         };
-        let credentials_rejected = matches!(hold, Some(HoldKind::CredentialsRejected));
-        let upstream = upstream.clone();
-        self.tell(News::SessionNotOpened { upstream, reason, credentials_rejected, known });
+        self.tell(News::SessionNotOpened { upstream, reason, credentials_rejected: rejected, known });
     }
 
     /// The session is over, and its lane too if it was the last of an upstream that is no longer there.
@@ -370,6 +380,7 @@ impl Core {
         job.broken_sessions += 1;
         let again = job.broken_sessions < BROKEN_SESSIONS;
         lane.retiring(session, &job, &mut self.budgets, now);
+        lane.learn(Ending::Broken, Duration::ZERO, now);
         if again {
             lane.push_front(job.clone());
         }
@@ -381,11 +392,18 @@ impl Core {
     }
 
     /// What the fates of one transaction say about the upstream itself.
-    fn heed(&mut self, upstream: &Arc<str>, fates: &[Fate], now: Instant) {
+    fn heed(&mut self, upstream: &Arc<str>, fates: &[Fate], took: Duration, now: Instant) {
         let Some(lane) = self.lanes.get_mut(upstream) else { return };
         let delivered = fates.iter().any(|fate| matches!(fate, Fate::Delivered(_) | Fate::Relayed(_)));
         let again = delivered && lane.delivered();
         let held = fates.iter().find_map(|fate| if let Fate::Held(hold) = fate { Some(hold) } else { None });
+        let decided = |fate: &Fate| !matches!(fate, Fate::Deferred(_) | Fate::Held(_));
+        let ending = match held {
+            Some(_) => Ending::PushedBack,
+            None if fates.iter().any(decided) => Ending::Decided,
+            None => Ending::Undecided,
+        };
+        lane.learn(ending, took, now);
         let known = held.map(|hold| lane.hold(hold, now));
         if again {
             self.tell(News::TakesMailAgain { upstream: upstream.clone() });
@@ -549,7 +567,10 @@ impl Core {
         self.plan_anew(jobs);
         for (name, upstream) in &policy.upstreams {
             let connections = self.lanes.share(upstream, &policy);
-            self.tell(News::Share { upstream: name.as_str().into(), connections });
+            let sessions = self.lanes.get_mut(name).map_or(0, |lane| lane.allowed());
+            let upstream: Arc<str> = name.as_str().into();
+            self.tell(News::Share { upstream: upstream.clone(), connections });
+            self.tell(News::Allowed { upstream, sessions });
         }
         if planned_otherwise {
             let jobs: Vec<_> = self.lanes.iter_mut().flat_map(|(_, lane)| lane.take_ready()).collect();

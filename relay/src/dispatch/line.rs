@@ -20,6 +20,8 @@ pub(super) struct Line {
     /// Where the session led; `None` for a sandbox, and without one.
     pub(super) address: Option<SocketAddr>,
     pub(super) took: Option<Duration>,
+    /// Whether the message is a notification that this relay, or the one it came from, has composed.
+    pub(super) notification: bool,
     /// The upstream's reply, or why there is none.
     pub(super) text: String,
     /// When it is tried again; `None` when it is not, or when that is known only after the rest of the message.
@@ -47,6 +49,7 @@ pub(super) fn lines(
             upstream: attempt.map(|attempt| attempt.upstream.clone()),
             address: attempt.and_then(|attempt| attempt.address),
             took: attempt.map(|attempt| attempt.took),
+            notification: envelope.is_notification(),
             text: texts.get(index)?.text(),
             next: next.filter(|_| *state == RecipientState::Queued),
         })

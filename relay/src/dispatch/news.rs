@@ -19,6 +19,10 @@ pub(super) enum News {
     SessionOpened { upstream: Arc<str>, again: bool },
     /// A session could not be opened; `known`: and the last one for the same reason.
     SessionNotOpened { upstream: Arc<str>, reason: String, credentials_rejected: bool, known: bool },
+    /// The upstream takes no session beside those that stand.
+    SessionDeclined { upstream: Arc<str>, reason: String },
+    /// So many sessions are worth it now.
+    Allowed { upstream: Arc<str>, sessions: usize },
     /// So many sessions are open now.
     OpenSessions { upstream: Arc<str>, count: usize },
     /// A session broke under the message before it had an outcome.

@@ -30,6 +30,14 @@ impl Observer {
             News::SessionNotOpened { upstream, reason, credentials_rejected, known } => {
                 self.session_not_opened(&upstream, &reason, credentials_rejected, known);
             }
+            News::SessionDeclined { upstream, reason } => {
+                self.0.sessions_failed.get_or_create(&metrics::upstream(&upstream)).inc();
+                tracing::info!(%upstream, reason, "upstream takes no further session; mail goes over those that stand");
+            }
+            News::Allowed { upstream, sessions } => {
+                let gauge = self.0.sessions_allowed.get_or_create(&metrics::upstream(&upstream)).clone();
+                gauge.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+            }
             News::OpenSessions { upstream, count } => {
                 let gauge = self.0.sessions_open.get_or_create(&metrics::upstream(&upstream)).clone();
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -40,7 +48,7 @@ impl Observer {
             News::Attempted { upstream, transaction, delivered, deferred, failed } => {
                 self.attempted(&upstream, transaction.into(), delivered, deferred, failed);
             }
-            News::Settled { id, recipients } => recipients.iter().for_each(|line| log_recipient(id, line)),
+            News::Settled { id, recipients } => self.settled(id, &recipients),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
             News::Way(change) => self.way(&change),
             News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
@@ -177,6 +185,13 @@ impl Observer {
         }
     }
 
+    fn settled(&self, id: MessageId, recipients: &[Line]) {
+        let given_up = |line: &&Line| matches!(line.state, RecipientState::Failed | RecipientState::Expired);
+        let double_bounces = recipients.iter().filter(|line| line.notification).filter(given_up).count();
+        self.0.notifications_undeliverable.inc_by(double_bounces as u64);
+        recipients.iter().for_each(|line| log_recipient(id, line));
+    }
+
     fn unreadable(&self, id: MessageId, error: &SpoolError, remedy: Remedy) {
         match remedy {
             Remedy::None => tracing::error!(%id, %error, "nothing is left to deliver"),
@@ -193,8 +208,9 @@ impl Observer {
 
 /// One line a recipient and attempt; docs/operations/log.md explains the fields.
 fn log_recipient(id: MessageId, line: &Line) {
-    let Line { recipient, state, upstream, address, took, text, next } = line;
+    let Line { recipient, state, upstream, address, took, notification, text, next } = line;
     let (upstream, address) = (upstream.as_deref(), address.map(tracing::field::display));
+    let notification = notification.then_some(true);
     let milliseconds = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     match state {
         RecipientState::Delivered => {
@@ -205,11 +221,11 @@ fn log_recipient(id: MessageId, line: &Line) {
             tracing::info!(%id, recipient, upstream, address, milliseconds, reason = text, next, "deferred");
         }
         RecipientState::Failed => {
-            tracing::warn!(%id, recipient, upstream, address, milliseconds, reason = text, "undeliverable");
+            tracing::warn!(%id, recipient, upstream, address, milliseconds, notification, reason = text, "undeliverable");
         }
         RecipientState::Expired => {
             let expired = true;
-            tracing::warn!(%id, recipient, upstream, address, milliseconds, expired, reason = text, "undeliverable");
+            tracing::warn!(%id, recipient, upstream, address, milliseconds, notification, expired, reason = text, "undeliverable");
         }
     }
 }

@@ -1,21 +1,25 @@
 //! One upstream's jobs and sessions: which job goes to which session, and when a session is opened or retired.
 //!
 //! Pure: events in, [`Action`]s out, time and budgets passed in. [`gate`] is its breaker, [`sessions`] what its sessions are doing,
-//! [`sources`] where they connect from, [`waiting`] the jobs that wait for them.
+//! [`sources`] where they connect from, [`waiting`] the jobs that wait for them, [`concurrency`] how many sessions are worth it.
 
+mod concurrency;
 mod gate;
 mod sessions;
 mod sources;
 mod waiting;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::budget::{Budgets, Scope, Until};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
 use crate::message::MessageId;
 use crate::queue::fair::Cost;
+pub(super) use concurrency::Ending;
+
+use concurrency::Concurrency;
 use gate::Gate;
 use sessions::{Charge, Sessions};
 use sources::{Source, Sources};
@@ -39,7 +43,10 @@ pub(super) enum Action {
 pub(super) struct Lane {
     upstream: Arc<UpstreamPolicy>,
     scope: Scope,
+    /// Sessions that it may have.
     share: usize,
+    /// How many of them are in use.
+    concurrency: Concurrency,
     waiting: Waiting,
     sessions: Sessions,
     sources: Sources,
@@ -59,11 +66,13 @@ enum Place {
 
 impl Lane {
     pub(super) fn new(upstream: Arc<UpstreamPolicy>, share: usize) -> Self {
+        let sources = Sources::of(&upstream);
         Self {
             scope: Scope::Upstream(upstream.name.as_str().into()),
-            sources: Sources::of(&upstream),
             upstream,
             share,
+            concurrency: Concurrency::new(share, sources.len()),
+            sources,
             waiting: Waiting::default(),
             sessions: Sessions::default(),
             gate: Gate::default(),
@@ -87,11 +96,13 @@ impl Lane {
         if !self.upstream.same_sessions(&upstream) {
             self.gate = Gate::default();
             self.sessions.set_stale();
+            self.concurrency.restart();
         }
         self.sources = Sources::of(&upstream);
         self.full_until = None;
         self.upstream = upstream;
         self.share = share;
+        self.concurrency.limit(share, self.sources.len());
     }
 
     // Jobs.
@@ -168,6 +179,7 @@ impl Lane {
     /// The session could not be opened. Returns whether it is known that this is so, and for this reason.
     pub(super) fn not_opened(&mut self, id: SessionId, reason: String, now: Instant) -> bool {
         self.sessions.remove(id);
+        self.concurrency.restart();
         self.gate.fail(reason, now)
     }
 
@@ -180,6 +192,33 @@ impl Lane {
             return false;
         }
         self.not_opened(id, reason, now)
+    }
+
+    /// The upstream declined the session. Returns whether there are others, so that it is known now how many it takes.
+    pub(super) fn declined(&mut self, id: SessionId, now: Instant) -> bool {
+        let others = self.sessions.len() - 1;
+        if others > 0 {
+            self.sessions.remove(id);
+            self.concurrency.declined(others, now);
+        }
+        others > 0
+    }
+
+    /// A transaction that took so long has ended like this.
+    pub(super) fn learn(&mut self, ending: Ending, took: Duration, now: Instant) {
+        let in_full_use = self.waiting.in_turn() > 0
+            && self.gate.is_open()
+            && self.full_until.is_none()
+            && self.source_full_until.is_none()
+            && self.sessions.opening() == 0
+            && self.sessions.len() >= self.allowed();
+        let began = now.checked_sub(took).unwrap_or(now);
+        self.concurrency.ended(ending, began, in_full_use, now);
+    }
+
+    /// How many sessions are in use at most, because more carry no more.
+    pub(super) fn allowed(&self) -> usize {
+        self.concurrency.allowed()
     }
 
     /// The session has ended one of its jobs and takes another.
@@ -218,7 +257,10 @@ impl Lane {
     pub(super) fn hold(&mut self, hold: &Hold, now: Instant) -> bool {
         match hold.kind {
             HoldKind::Parked(wait) => self.gate.park(wait, hold.why.clone(), now),
-            HoldKind::Tripped | HoldKind::CredentialsRejected => self.gate.trip(hold.why.clone(), now),
+            HoldKind::Tripped | HoldKind::CredentialsRejected => {
+                self.concurrency.restart();
+                self.gate.trip(hold.why.clone(), now)
+            }
         }
     }
 
@@ -312,10 +354,13 @@ impl Lane {
     }
 
     fn place_among(&self, sources: &[Source], now: Instant) -> Option<Place> {
-        if let Some(id) = self.sessions.idle(sources) {
+        // One that is not worth it now stays, until it was idle for long.
+        if self.sessions.busy() < self.allowed()
+            && let Some(id) = self.sessions.idle(sources)
+        {
             return Some(Place::Session(id));
         }
-        if self.sessions.len() < self.share {
+        if self.sessions.len() < self.allowed() {
             let source = self.sources.next(&self.sessions, |source| sources.contains(&source), now)?;
             return self.may_open(self.waiting.in_turn()).then_some(Place::New(source));
         }
@@ -339,7 +384,7 @@ impl Lane {
 
     fn lacks_idle(&self) -> bool {
         let wanted = self.upstream.connections.minimum_idle as usize;
-        self.sessions.remaining() < wanted.min(self.share)
+        self.sessions.remaining() < wanted.min(self.allowed())
     }
 }
 

@@ -127,6 +127,11 @@ impl Sessions {
         self.0.values().any(|held| !held.jobs.is_empty())
     }
 
+    /// Those that have a job.
+    pub(super) fn busy(&self) -> usize {
+        self.0.values().filter(|held| !held.jobs.is_empty()).count()
+    }
+
     /// An idle session that is one more than `share` or was made for another configuration.
     pub(super) fn surplus(&self, share: usize) -> Option<SessionId> {
         let too_many = self.remaining() > share;
@@ -139,12 +144,12 @@ impl Sessions {
         self.0.iter().rev().find(|(_, held)| wanted(held)).map(|(id, _)| *id)
     }
 
-    /// The session from one of these sources with the fewest jobs of those that take one more. None of those that are to be
+    /// The busy session from one of these sources with the fewest jobs of those that take one more. None of those that are to be
     /// retired as soon as they are idle.
     pub(super) fn with_room(&self, share: usize, sources: &[Source]) -> Option<SessionId> {
         let takes_more = |held: &Held| {
             let open = held.state == State::Open && !held.stale;
-            open && held.jobs.len() < held.room && sources.contains(&held.source)
+            open && !held.jobs.is_empty() && held.jobs.len() < held.room && sources.contains(&held.source)
         };
         let candidates = self.0.iter().filter(|(_, held)| takes_more(held));
         let (id, _) =

@@ -47,6 +47,10 @@ impl Sources {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What of the budgets is theirs.
     pub(super) fn scopes(&self) -> impl Iterator<Item = &Scope> + Clone {
         self.0.iter().map(|held| &held.scope)

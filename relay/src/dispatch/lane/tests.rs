@@ -202,7 +202,8 @@ fn two_scopes() -> (Setting, Scope, Scope, Instant) {
     let mut setting = setting([(shop.clone(), rate.clone()), (bulk.clone(), rate)].into());
     setting.opening(SessionId(0), None);
     setting.opened(SessionId(0), 8);
-    setting.share = 1;
+    let upstream = setting.upstream().clone();
+    setting.reconfigure(upstream, 1);
     (setting, shop, bulk, Instant::now() + Duration::from_secs(2))
 }
 

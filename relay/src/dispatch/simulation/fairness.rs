@@ -29,8 +29,9 @@ fn a_million_messages_of_one_tenant_delay_anothers_next_by_less_than_a_second_of
     assert_eq!(waits.len(), sent.len());
     let longest = waits.iter().max().unwrap();
     assert!(*longest < A_SECOND_OF_CAPACITY, "{longest:?}");
-    let others = world.delivered.len() - waits.len();
-    assert!(others > 3_900, "the upstream was never idle meanwhile: {others}");
+    // The first ten seconds are for finding out how many sessions are worth it.
+    let warm = world.delivered.iter().filter(|(_, _, to, _)| *to > Duration::from_secs(10)).count();
+    assert!(warm > 2_950, "the upstream was never idle meanwhile: {warm}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A world has one relay and one upstream. Everything that happens is an event at a time; days pass in seconds, and the same
 //! seed gives the same day.
 
+mod concurrency;
 mod day;
 mod fairness;
 mod memory;
@@ -100,6 +101,8 @@ struct World {
     delivered: Vec<(MessageId, Duration, Duration, Arc<str>)>,
     accepted: u64,
     notified: u64,
+    /// How many sessions were allowed, whenever that changed.
+    allowed: Vec<(Duration, usize)>,
     /// The wake that is asked for, so that one is not asked for twice.
     next_wake: Option<Duration>,
 }
@@ -124,6 +127,7 @@ impl World {
             delivered: Vec::new(),
             accepted: 0,
             notified: 0,
+            allowed: Vec::new(),
             next_wake: None,
         }
     }
@@ -206,6 +210,7 @@ impl World {
                 self.after(DISK, Event::Recorded(Recorded { scope, covered: Some(covered) }));
             }
             Action::Tell(News::Notified { .. }) => self.notified += 1,
+            Action::Tell(News::Allowed { sessions, .. }) => self.allowed.push((self.elapsed, sessions)),
             Action::Tell(_) => {}
             Action::Obey(_) | Action::Answer(..) => unreachable!("nobody gives orders"),
             Action::Quarantine(id, reason) => panic!("{id} is damaged: {reason}"),

@@ -31,6 +31,10 @@ pub(super) struct Model {
     pub(super) sessions: usize,
     /// Messages a second beyond this are answered 454 and hold the upstream for a second.
     pub(super) throttled: Vec<(Span, usize)>,
+    /// With more sessions than this at work, a message takes so long.
+    pub(super) tarpit: Option<(usize, Duration)>,
+    /// The `parallel` of a time, beyond which a message takes longer by the square of what is too much.
+    pub(super) shrunk: Option<(Span, usize)>,
     /// A message takes so long instead.
     pub(super) slow: Vec<(Span, Duration)>,
     /// Nothing answers.
@@ -44,6 +48,8 @@ impl Default for Model {
             parallel: usize::MAX,
             sessions: usize::MAX,
             throttled: Vec::new(),
+            tarpit: None,
+            shrunk: None,
             slow: Vec::new(),
             outages: Vec::new(),
         }
@@ -58,6 +64,8 @@ pub(super) struct Upstream {
     sessions: BTreeMap<SessionId, Option<Duration>>,
     /// Sessions that it declined.
     pub(super) declined: u64,
+    /// When sessions were tried.
+    pub(super) opened: Vec<Duration>,
     /// Messages that it answered 454.
     pub(super) refused: u64,
     /// The deliveries of the last second.
@@ -72,6 +80,7 @@ impl Upstream {
             model,
             sessions: BTreeMap::new(),
             declined: 0,
+            opened: Vec::new(),
             refused: 0,
             recent: VecDeque::new(),
             at_once: Vec::new(),
@@ -83,6 +92,7 @@ impl Upstream {
     }
 
     pub(super) fn open(&mut self, id: SessionId, now: Duration) -> (Duration, Result<(), OpenError>) {
+        self.opened.push(now);
         if self.is_out(now) {
             return (Duration::from_secs(1), Err(declined("connection refused", None)));
         }
@@ -106,6 +116,18 @@ impl Upstream {
         self.sessions.insert(id, Some(now));
         let working = self.sessions.values().flatten().count();
         self.at_once.push((now, working));
+        self.takes(working, now)
+    }
+
+    /// What a message takes while so many are under way.
+    fn takes(&self, working: usize, now: Duration) -> Duration {
+        if let Some((_, latency)) = self.model.tarpit.filter(|(most, _)| working > *most) {
+            return latency;
+        }
+        if let Some((_, parallel)) = self.model.shrunk.filter(|(span, _)| span.contains(now)) {
+            let excess = (working as f64 / parallel as f64).max(1.0);
+            return self.model.latency.mul_f64(excess * excess);
+        }
         let slow = self.model.slow.iter().find(|(span, _)| span.contains(now)).map(|(_, latency)| *latency);
         slow.unwrap_or(self.model.latency).mul_f64((working as f64 / self.model.parallel as f64).max(1.0))
     }
