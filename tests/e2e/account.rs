@@ -104,7 +104,8 @@ builds. Figures from another machine differ, and what is lost must not.
 - *longest pause*: the longest time without any message acknowledged, all clients together.
 - *recovered after*: until all relays and operators were ready, an operator had acted on a change, and everything acknowledged by then
   had arrived. It counts from a kill, from the end of an outage, and otherwise from the end of the command (`helm upgrade --wait`,
-  `kubectl drain`) or of the last change.
+  `kubectl drain`) or of the last change. For relays that go it counts from the command, with the upstream down and the pool deleted
+  from the upstream's return, until no pod and no volume claim is left but those that stay.
 
 | fault | load held | acknowledged | lost | duplicated (why) | clients saw | longest pause | recovered after |
 |---|---|---|---|---|---|---|---|

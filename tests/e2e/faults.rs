@@ -1,5 +1,5 @@
 //! Each fault in turn, under load: after it every acknowledged message has arrived, duplicates are explained by sessions that were cut,
-//! and clients saw nothing but what may be retried.
+//! and clients saw nothing but what may be retried. Then each departure.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,10 @@ use postroad_tests::control_plane::until;
 
 use crate::LIMIT;
 use crate::account::{Row, publish};
+use crate::departures::{self, Departure};
 use crate::installation::{NAMESPACE, installed, upgrade};
-use crate::scene::{RELAYS, SESSIONS, Scene};
+use crate::scene::{CLIENTS, HELD, RATE, RELAYS, SESSIONS, Scene};
 
-/// Offered load: messages per second, and over how many sessions.
-const RATE: usize = 150;
-const CLIENTS: usize = 12;
-/// What has to be held before a fault, messages per second.
-const HELD: f64 = 100.0;
 /// The time that outages last.
 const OUTAGE: Duration = Duration::from_secs(60);
 /// The relay's program in its image.
@@ -288,6 +284,18 @@ async fn every_acknowledged_message_arrives_through_each_fault() {
         match survive(&scene, fault, &mut problems).await {
             Ok(row) => rows.push(row),
             Err(error) => problems.push(format!("{}: {error:#}", fault.title())),
+        }
+        if let Some(problem) = problems.last() {
+            eprintln!("{problem}");
+        }
+    }
+    for departure in Departure::ALL {
+        if chosen.as_ref().is_some_and(|name| *name != departure.prefix()) {
+            continue;
+        }
+        match departures::survive(&scene, departure, &mut problems).await {
+            Ok(row) => rows.push(row),
+            Err(error) => problems.push(format!("{}: {error:#}", departure.title())),
         }
         if let Some(problem) = problems.last() {
             eprintln!("{problem}");

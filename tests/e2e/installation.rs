@@ -2,11 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use postroad_crds::v1alpha1::RelayPool;
 use postroad_tests::cluster::{Cluster, eventually};
-use postroad_tests::control_plane::ControlPlaneError;
+use postroad_tests::control_plane::{ControlPlaneError, until};
 use tokio::sync::OnceCell;
 
 use crate::LIMIT;
+use crate::peers::is_ready;
+use crate::scene::pool_is_ready;
 
 /// The release and its namespace.
 pub const RELEASE: &str = "postroad";
@@ -46,10 +52,7 @@ pub async fn installed() -> &'static Cluster {
                 .await
                 .unwrap();
         } else {
-            let chart = chart();
-            let arguments =
-                ["install", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
-            control_plane.helm(&arguments).await.unwrap();
+            install(cluster).await.unwrap();
         }
         // The API server serves new kinds some time before its list of kinds, which kubectl goes by, has them.
         let known = async || {
@@ -60,6 +63,12 @@ pub async fn installed() -> &'static Cluster {
         cluster
     };
     INSTALLED.get_or_init(install).await
+}
+
+async fn install(cluster: &Cluster) -> Result<(), ControlPlaneError> {
+    let chart = chart();
+    let arguments = ["install", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
+    cluster.control_plane().helm(&arguments).await.map(drop)
 }
 
 /// Upgrades the release with default values and these besides, and waits for the operator's pods.
@@ -78,4 +87,44 @@ pub async fn upgrade(cluster: &Cluster, values: &[&str]) -> Result<(), ControlPl
     ];
     arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     cluster.control_plane().helm(&arguments).await.map(drop)
+}
+
+const POOL: &str = "apiVersion: postroad.dev/v1alpha1
+kind: Upstream
+metadata: {name: sandbox}
+spec: {sandbox: {}}
+---
+apiVersion: postroad.dev/v1alpha1
+kind: RelayPool
+metadata: {name: main}
+spec:
+  queue: {ephemeral: {sizeLimit: 1Gi}}
+  listeners: [{name: smtp, port: 25}]
+  clients: {identities: [{name: all, type: Network, network: {cidrs: [10.0.0.0/8]}}]}
+  routes: [{name: everything, upstreams: [{name: sandbox}]}]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: make e2e"]
+async fn an_uninstallation_lets_pools_go_while_relays_run_on_and_the_next_release_takes_them_over() {
+    let cluster = installed().await;
+    let namespace = cluster.namespace("uninstalled").await.unwrap();
+    namespace.apply(POOL).await.unwrap();
+    let pools = namespace.api::<RelayPool>();
+    until(&pools, "main", "is ready", LIMIT, pool_is_ready).await.unwrap();
+    let held = |pool: Option<&RelayPool>| pool.is_some_and(|pool| !pool.finalizers().is_empty());
+    assert!(held(pools.get_opt("main").await.unwrap().as_ref()));
+    let relay = namespace.api::<Pod>().get("main-0").await.unwrap().uid();
+
+    let arguments = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
+    cluster.control_plane().helm(&arguments).await.unwrap();
+    assert!(!held(Some(&pools.get("main").await.unwrap())));
+    assert!(is_ready(namespace.api::<Pod>().get_opt("main-0").await.unwrap().as_ref()));
+
+    install(cluster).await.unwrap();
+    until(&pools, "main", "is held again", LIMIT, held).await.unwrap();
+    let now = namespace.api::<Pod>().get("main-0").await.unwrap();
+    assert_eq!((now.uid(), is_ready(Some(&now))), (relay, true), "the relay was not touched");
+    pools.delete("main", &DeleteParams::default()).await.unwrap();
+    until(&pools, "main", "has gone", LIMIT, |pool| pool.is_none()).await.unwrap();
 }

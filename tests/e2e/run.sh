@@ -11,7 +11,7 @@ Environment:
   POSTROAD_TEST_KUBECONFIG     use this cluster, which holds the images of images.sh; with POSTROAD_TEST_DESTRUCTIVE=1 nodes are drained there
   POSTROAD_REQUIRE_CLUSTER=1   fail where the suite cannot run
   POSTROAD_KEEP_CLUSTER=1      leave the cluster up
-  POSTROAD_TEST_FAULT=NAME     of the faults, this one only (names: tests/e2e/faults.rs)
+  POSTROAD_TEST_FAULT=NAME     of the faults and departures, this one only (names: faults.rs, departures.rs)
   UPDATE=1                     write docs/reference/resilience.md
 TEXT
 }

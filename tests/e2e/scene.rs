@@ -20,6 +20,12 @@ use crate::peers::{Load, Sending, Service, is_ready, tls_secret};
 pub const RELAYS: usize = 2;
 /// See [`RELAYS`].
 pub const SESSIONS: usize = 4;
+/// Offered load: messages per second, and over how many sessions.
+pub const RATE: usize = 150;
+/// See [`RATE`].
+pub const CLIENTS: usize = 12;
+/// What has to be held before a fault, messages per second.
+pub const HELD: f64 = 100.0;
 
 pub struct Scene {
     pub cluster: &'static Cluster,
@@ -80,6 +86,20 @@ impl Scene {
         let sending = Sending { host: &host, port: 587, tls: "starttls", user, node: Some(&surviving.name) };
         let load = Load::start(&namespace, sending).await;
         Self { cluster, namespace, service, load, surviving, failing }
+    }
+
+    /// Makes the pool anew, or changes it to so many relays, and waits until all are ready.
+    pub async fn make_pool(&self, relays: usize) -> anyhow::Result<()> {
+        self.cluster.volumes(relays).await?;
+        self.namespace.apply(&pool(relays)).await?;
+        let sets: Api<StatefulSet> = self.namespace.api();
+        let complete = move |set: Option<&StatefulSet>| {
+            let status = set.and_then(|set| set.status.as_ref());
+            set.is_some_and(set_is_whole)
+                && status.is_some_and(|status| status.ready_replicas == i32::try_from(relays).ok())
+        };
+        until(&sets, "main", &format!("has {relays} ready relays"), LIMIT, complete).await?;
+        Ok(())
     }
 
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String, ControlPlaneError> {
