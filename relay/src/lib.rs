@@ -7,6 +7,7 @@
 //! The binary is a thin shell around this library; nothing here is a global, everything is passed in.
 
 pub mod admin;
+pub mod admin_client;
 pub mod ambiguity;
 pub mod attempt;
 pub mod budget;
@@ -34,3 +35,4 @@ pub mod shutdown;
 pub mod spool;
 pub mod submission;
 pub mod telemetry;
+pub mod upstream_command;

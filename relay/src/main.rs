@@ -10,6 +10,7 @@ use postroad_relay::queue_command::{self, QueueArguments};
 use postroad_relay::relay::{self, Arguments};
 use postroad_relay::sandbox;
 use postroad_relay::telemetry::{self, LogFormat};
+use postroad_relay::upstream_command::{self, UpstreamArguments};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Looks at the queue of the relay that runs here, and gives orders for what is in it.
     Queue(QueueArguments),
+    /// Shows where the upstreams of the relay stand that runs here, drains one or resumes it.
+    Upstream(UpstreamArguments),
     /// Shows what sandbox upstreams have captured.
     Sandbox {
         #[command(subcommand)]
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             run(Arguments { config, data, ordinal, admin, memory_limit }, &log, log_format)
         }
         Command::Queue(arguments) => queue(arguments),
+        Command::Upstream(arguments) => upstream(arguments),
         Command::Sandbox { command } => show(&command),
     };
     match result {
@@ -129,6 +133,11 @@ fn raise_open_files() {
 fn queue(arguments: QueueArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(queue_command::run(arguments, &mut std::io::stdout().lock()))
+}
+
+fn upstream(arguments: UpstreamArguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(upstream_command::run(arguments, &mut std::io::stdout().lock()))
 }
 
 fn show(command: &SandboxCommand) -> anyhow::Result<()> {

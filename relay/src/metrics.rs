@@ -135,6 +135,8 @@ pub struct Metrics {
     pub sessions_allowed: Family<UpstreamLabel, Gauge>,
     /// Whether the last attempt to reach the upstream succeeded.
     pub upstream_up: Family<UpstreamLabel, Gauge>,
+    /// Whether a person has ordered that the upstream is given nothing.
+    pub upstream_drained: Family<UpstreamLabel, Gauge>,
     /// How much of the upstream's fullest rate is used.
     pub budget_used_percent: Family<BudgetLabel, Gauge>,
     /// Parts of messages that are due and wait for the upstream.
@@ -215,6 +217,7 @@ impl Metrics {
             sessions_share: Family::default(),
             sessions_allowed: Family::default(),
             upstream_up: Family::default(),
+            upstream_drained: Family::default(),
             budget_used_percent: Family::default(),
             upstream_waiting: Family::default(),
             upstream_waiting_oldest_seconds: Family::default(),
@@ -343,6 +346,11 @@ impl Metrics {
             "sessions_allowed",
             "How many of these sessions are in use at most, because more carry no more (docs/concepts/sessions.md)",
             self.sessions_allowed.clone(),
+        );
+        r.register(
+            "upstream_drained",
+            "1 while a person has ordered by the admin API that the upstream is given no more mail",
+            self.upstream_drained.clone(),
         );
         r.register(
             "budget_used_percent",
@@ -529,6 +537,7 @@ mod tests {
             &metrics.sessions_share,
             &metrics.sessions_allowed,
             &metrics.upstream_up,
+            &metrics.upstream_drained,
             &metrics.upstream_port,
             &metrics.upstream_waiting,
             &metrics.upstream_waiting_oldest_seconds,

@@ -1,4 +1,4 @@
-//! What a person may have done with a queued message. Leaf: the admin API gives orders, dispatch carries them out.
+//! What a person may have done with a queued message or an upstream. Leaf: the admin API gives orders, dispatch carries them out.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -33,9 +33,70 @@ impl Act {
     }
 }
 
-/// An order, and where it is to be answered: `Ok` when what it says is on stable storage.
+/// An order.
 #[derive(Debug)]
-pub struct Order {
+pub enum Order {
+    /// About a message.
+    Message(MessageOrder),
+    /// About an upstream.
+    Upstream(UpstreamOrder),
+}
+
+/// An order about an upstream, and where it is to be answered: with where all upstreams stand then, or `None` when there is none of
+/// this name.
+#[derive(Debug)]
+pub struct UpstreamOrder {
+    /// Which one is to be drained, or to be given mail again; `None` asks only where they stand.
+    pub act: Option<(String, UpstreamAct)>,
+    /// Hears what came of it.
+    pub answer: oneshot::Sender<Option<Vec<UpstreamState>>>,
+}
+
+/// What is to be done with an upstream. It is done when it is answered, and forgotten when the relay ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UpstreamAct {
+    /// It is given no more mail. What waits for it goes another way, where a route has one that works, else it waits on.
+    Drain,
+    /// It is given mail again.
+    Resume,
+}
+
+impl UpstreamAct {
+    /// Its name in the API and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// Where an upstream stands at one relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamState {
+    /// The Upstream.
+    pub name: String,
+    /// Whether a person has ordered that it is given nothing.
+    pub drained: bool,
+    /// Whether mail that has another way goes to it all the same.
+    pub works: bool,
+    /// Messages, or parts of them, that are due and wait for it.
+    pub waiting: u64,
+    /// Sessions that stand.
+    pub sessions: u64,
+    /// Sessions that it may have now.
+    pub allowed_sessions: u64,
+    /// Why it gets nothing, or is only tried, in words for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+}
+
+/// An order about a message, and where it is to be answered: `Ok` when what it says is on stable storage.
+#[derive(Debug)]
+pub struct MessageOrder {
     /// The message.
     pub id: MessageId,
     /// What is to be done.

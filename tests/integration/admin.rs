@@ -66,13 +66,13 @@ impl Setting {
         }
     }
 
-    /// What `postroad-relay queue …` prints, and whether it succeeded.
-    async fn command(&self, arguments: &[&str]) -> (String, bool) {
+    /// What `postroad-relay queue …`, or another such command, prints, and whether it succeeded.
+    async fn command(&self, command: &str, arguments: &[&str]) -> (String, bool) {
         let admin = self.relay.admin().to_string();
         let token = self.relay.token_file().display().to_string();
-        let fixed = ["queue", "--admin", &admin, "--token-file", &token];
+        let fixed = [command, "--admin", &admin, "--token-file", &token];
         let program = Program {
-            name: "postroad-relay queue".to_owned(),
+            name: format!("postroad-relay {command}"),
             path: binaries::locate("postroad-relay").unwrap(),
             arguments: fixed.iter().chain(arguments).map(ToString::to_string).collect(),
             environment: Vec::new(),
@@ -144,13 +144,13 @@ async fn queued_mail_is_found_by_what_it_is() {
     assert_eq!(metrics.value("postroad_relay_transactions_total{upstream=\"service\"}"), Some(2.0));
     assert!(metrics.value("postroad_relay_upstream_waiting{upstream=\"service\"}").is_some());
 
-    let (listed, success) = setting.command(&["list", "--sender", "shop.example"]).await;
+    let (listed, success) = setting.command("queue", &["list", "--sender", "shop.example"]).await;
     assert!(success && listed.contains(&first) && !listed.contains(&second), "{listed}");
-    let (shown, success) = setting.command(&["show", &second]).await;
+    let (shown, success) = setting.command("queue", &["show", &second]).await;
     assert!(success && shown.contains("<slow@example.org> Queued service"), "{shown}");
     assert!(shown.contains("greylisted"), "{shown}");
     assert!(!shown.contains("secret content"));
-    let (told, success) = setting.command(&["show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;
+    let (told, success) = setting.command("queue", &["show", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;
     assert!(!success && told.contains("is not in the spool"), "{told}");
 }
 
@@ -166,7 +166,7 @@ async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
     }
     let order = |id: &str, act: &str| format!("/admin/v1/queue/{id}/{act}");
 
-    let (told, success) = setting.command(&["hold", &held]).await;
+    let (told, success) = setting.command("queue", &["hold", &held]).await;
     assert!(success && told.contains("hold: done"), "{told}");
     setting.api("POST", &order(&held, "retry"), 409).await;
     setting.api("POST", &order(&retried, "release"), 409).await;
@@ -210,4 +210,26 @@ async fn mail_that_waits_for_a_dead_upstream_can_be_held() {
     setting.upstream.withdraw_all();
     setting.api("POST", &format!("/admin/v1/queue/{id}/release"), 200).await;
     setting.upstream.wait_for(1, LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_drains_an_upstream_and_resumes_it() {
+    let setting = setting().await;
+    let (drained, done) = setting.command("upstream", &["drain", "service"]).await;
+    assert!(done && drained.contains("service  drained  0 waiting"), "{drained}");
+    setting.send("a@example.com", &["b@example.net"]).await;
+    let begin = std::time::Instant::now();
+    loop {
+        let (list, done) = setting.command("upstream", &["list"]).await;
+        if done && list.contains("service  drained  1 waiting") {
+            break;
+        }
+        assert!(begin.elapsed() < LIMIT, "{list}");
+    }
+    assert!(setting.upstream.messages().is_empty());
+    let (resumed, done) = setting.command("upstream", &["resume", "service"]).await;
+    assert!(done && resumed.contains("service  works"), "{resumed}");
+    setting.upstream.wait_for(1, LIMIT).await.unwrap();
+    let (refusal, done) = setting.command("upstream", &["drain", "nobody"]).await;
+    assert!(!done && refusal.contains("no route of the pool names an Upstream"), "{refusal}");
 }

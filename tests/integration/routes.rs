@@ -158,3 +158,44 @@ async fn recipients_of_one_message_take_their_own_routes_and_one_without_a_route
     assert_eq!(recipients(&setting.first.messages()), expected(&["b@example.net", "d@example.net"]));
     assert_eq!(recipients(&setting.second.messages()), expected(&["c@sub.example.org"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_upstream_is_given_nothing_until_it_is_resumed() {
+    let setting =
+        setting(|config| config.routes[0].upstreams = vec![way("first", 1), way("second", 2)]).await;
+    let order = async |name: &str, act: &str| {
+        setting.relay.admin_api("POST", &format!("/admin/v1/upstreams/{name}/{act}")).await.unwrap()
+    };
+    setting.accepts(0..5).await;
+    setting.first.wait_for(5, LIMIT).await.unwrap();
+
+    let drained = order("first", "drain").await;
+    assert!(drained.status == 200 && drained.body.contains("\"drained\":true"), "{}", drained.body);
+    setting.accepts(5..15).await;
+    setting.second.wait_for(10, LIMIT).await.unwrap();
+    setting.logs("route failed over").await;
+    let no_sessions = |metrics: &Metrics| {
+        metrics.value("postroad_relay_sessions_open{upstream=\"first\"}") == Some(0.0)
+            && metrics.value("postroad_relay_upstream_drained{upstream=\"first\"}") == Some(1.0)
+    };
+    setting.relay.wait_for_metrics("the drained one's sessions to end", LIMIT, no_sessions).await.unwrap();
+
+    assert_eq!(order("second", "drain").await.status, 200);
+    setting.accepts(15..20).await;
+    let waiting = async || {
+        let list = setting.relay.admin_api("GET", "/admin/v1/upstreams").await.unwrap();
+        list.body.contains("\"name\":\"first\",\"drained\":true,\"works\":false,\"waiting\":5")
+    };
+    let begin = std::time::Instant::now();
+    while !waiting().await {
+        assert!(begin.elapsed() < LIMIT, "what has no other way waits");
+    }
+    assert_eq!((setting.first.messages().len(), setting.second.messages().len()), (5, 10));
+
+    let resumed = order("first", "resume").await;
+    assert!(resumed.status == 200 && resumed.body.contains("\"drained\":false"), "{}", resumed.body);
+    setting.first.wait_for(10, LIMIT).await.unwrap();
+    assert_eq!(order("third", "drain").await.status, 404);
+    assert_eq!(order("first", "explode").await.status, 400);
+    setting.relay.wait_until_all_ended(LIMIT).await.unwrap();
+}

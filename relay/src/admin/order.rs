@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::state::Admin;
 use super::view::Done;
 use crate::message::MessageId;
-use crate::order::{Act, Order, OrderRefused};
+use crate::order::{Act, MessageOrder, Order, OrderRefused};
 
 /// Gives an order, and answers when it is on stable storage.
 pub(super) async fn give(
@@ -23,11 +23,9 @@ pub(super) async fn give(
     // Dispatch knows which messages are under way, not which there are.
     message(&admin, id).await?;
     let (answer, answered) = oneshot::channel();
-    let stopping = || {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping, or gives its mail to others")
-    };
-    admin.orders.send(Order { id, act, answer }).await.map_err(|_| stopping())?;
-    match answered.await.map_err(|_| stopping())? {
+    let order = Order::Message(MessageOrder { id, act, answer });
+    admin.orders.send(order).await.map_err(|_| Refusal::stopping())?;
+    match answered.await.map_err(|_| Refusal::stopping())? {
         Ok(()) => Ok(Json(Done { id, done: act })),
         Err(OrderRefused::Spool(error)) => Err(Refusal::from(&error)),
         Err(refused) => Err(Refusal::new(StatusCode::CONFLICT, refused.to_string())),

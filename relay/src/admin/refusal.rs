@@ -18,6 +18,11 @@ impl Refusal {
     pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into() }
     }
+
+    /// Nobody carries out orders any more.
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping, or gives its mail to others")
+    }
 }
 
 impl From<&SpoolError> for Refusal {

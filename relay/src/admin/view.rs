@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::{MessageId, RecipientState};
-use crate::order::Act;
+use crate::order::{Act, UpstreamState};
 
 /// Messages found by a search, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,14 @@ pub struct Page {
     /// none, and still have a next one: a request looks at a bounded number of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<MessageId>,
+}
+
+/// Where all upstreams stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upstreams {
+    /// By name.
+    pub upstreams: Vec<UpstreamState>,
 }
 
 /// Where a message stands.

@@ -21,7 +21,7 @@ use crate::budget::{Budgets, Clock, Scope};
 use crate::config::Policy;
 use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
-use crate::order::{Order, OrderRefused};
+use crate::order::{MessageOrder, Order, OrderRefused, UpstreamAct, UpstreamOrder};
 use crate::queue::{Queue, schedule};
 use crate::routing;
 use crate::spool::{self, Recovered, SpoolError};
@@ -87,7 +87,8 @@ impl Core {
             Event::Recorded(Recorded { scope, covered }) => {
                 self.budgets.recorded(&scope, covered, now.monotonic);
             }
-            Event::Ordered(order) => self.ordered(order),
+            Event::Ordered(Order::Message(order)) => self.ordered(order),
+            Event::Ordered(Order::Upstream(order)) => self.ordered_upstream(order),
             Event::Obeyed(obeyed) => self.obeyed(obeyed),
             Event::PolicyChanged(policy, saved) => self.reconfigure(policy, saved, now),
             Event::ExpiryCheck => self.expire_unattempted(now),
@@ -515,7 +516,29 @@ impl Core {
 
     // Orders.
 
-    fn ordered(&mut self, order: Order) {
+    fn ordered_upstream(&mut self, order: UpstreamOrder) {
+        let known = match &order.act {
+            Some((name, act)) => self.drain(name, *act == UpstreamAct::Drain),
+            None => true,
+        };
+        let states = known.then(|| self.lanes.iter().map(|(_, lane)| lane.state()).collect());
+        self.actions.push_back(Action::AnswerUpstream(order, states));
+    }
+
+    /// Returns whether there is an upstream of this name.
+    fn drain(&mut self, name: &str, drained: bool) -> bool {
+        let Some(lane) = self.lanes.get_mut(name) else { return false };
+        if lane.set_drained(drained) {
+            self.tell(News::Drained { upstream: name.into(), drained });
+            self.look_at_ways();
+            if drained {
+                self.find_other_ways(name);
+            }
+        }
+        true
+    }
+
+    fn ordered(&mut self, order: MessageOrder) {
         if self.withdraw(order.id) {
             self.settling += 1;
             self.actions.push_back(Action::Obey(order));

@@ -225,6 +225,7 @@ impl Driver {
             }
             // Whoever asked may have gone; what was done stays done.
             Action::Answer(order, result) => drop(order.answer.send(result)),
+            Action::AnswerUpstream(order, states) => drop(order.answer.send(states)),
             Action::Quarantine(id, reason) => self.quarantine(id, reason),
             Action::Tell(news) => self.observer.tell(news),
         }

@@ -14,7 +14,7 @@ use crate::budget::{Saved, Scope};
 use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Job, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
-use crate::order::{Order, OrderRefused};
+use crate::order::{MessageOrder, Order, OrderRefused, UpstreamOrder, UpstreamState};
 use crate::spool::Recovered;
 use crate::submission::Accepted;
 
@@ -71,7 +71,7 @@ pub(super) enum Event {
     Settled(Result<Settled, Unrecorded>),
     /// A budget's record is on stable storage, or could not be written.
     Recorded(Recorded),
-    /// A person wants something done with a message.
+    /// A person wants something done with a message or an upstream.
     Ordered(Order),
     /// It is on stable storage, or could not be done.
     Obeyed(Obeyed),
@@ -97,9 +97,11 @@ pub(super) enum Action {
     /// Store what the fates mean for the message: [`Event::Settled`].
     Settle(Unsettled),
     /// Do what was ordered for a message that nothing else is being done about: [`Event::Obeyed`].
-    Obey(Order),
+    Obey(MessageOrder),
     /// Answer an order.
-    Answer(Order, Result<(), OrderRefused>),
+    Answer(MessageOrder, Result<(), OrderRefused>),
+    /// Answer an order about an upstream: where all stand, or that there is none of this name.
+    AnswerUpstream(UpstreamOrder, Option<Vec<UpstreamState>>),
     /// Write the record of the scope's budget, which covers the amount: [`Event::Recorded`].
     Record(Scope, Saved, u64),
     /// Put the damaged message aside, for the reason given.

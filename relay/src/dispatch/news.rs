@@ -33,6 +33,8 @@ pub(super) enum News {
     Settled { id: MessageId, recipients: Vec<Line> },
     /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
     Held { upstream: Arc<str>, hold: Hold, known: bool },
+    /// A person has ordered that the upstream is given no more mail, or that it is given some again.
+    Drained { upstream: Arc<str>, drained: bool },
     /// Messages of a route go another way now.
     Way(Change),
     /// The upstream takes mail again.

@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use crate::handover::Tombstones;
 use crate::message::{DeliveryState, Timestamp};
-use crate::order::{Act, Order, OrderRefused};
+use crate::order::{Act, MessageOrder, OrderRefused};
 use crate::spool::{Fate, Fates, Settlement, Spool};
 
 /// An order, and what has come of it.
 #[derive(Debug)]
 pub(super) struct Obeyed {
-    pub(super) order: Order,
+    pub(super) order: MessageOrder,
     pub(super) result: Result<(), OrderRefused>,
     /// When the message is due from now on; `None` when it is gone, or when nothing is known of it any more.
     pub(super) due_at: Option<Timestamp>,
@@ -19,7 +19,7 @@ pub(super) struct Obeyed {
 }
 
 /// Obeys. Durable when it returns.
-pub(super) async fn obey(spool: &Spool, tombstones: &Tombstones, order: Order) -> Obeyed {
+pub(super) async fn obey(spool: &Spool, tombstones: &Tombstones, order: MessageOrder) -> Obeyed {
     let stored = match spool.load(order.id).await {
         Ok(stored) => stored,
         Err(error) => {
@@ -56,7 +56,7 @@ pub(super) async fn obey(spool: &Spool, tombstones: &Tombstones, order: Order) -
 
 /// The message's state from now on; `None`: it goes. Pure.
 fn decide(
-    order: &Order,
+    order: &MessageOrder,
     state: DeliveryState,
     now: Timestamp,
 ) -> Result<Option<DeliveryState>, OrderRefused> {
@@ -78,7 +78,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(100);
 
     fn decided(act: Act, held: bool) -> Result<Option<DeliveryState>, OrderRefused> {
-        let order = Order { id: MessageId(1), act, answer: tokio::sync::oneshot::channel().0 };
+        let order = MessageOrder { id: MessageId(1), act, answer: tokio::sync::oneshot::channel().0 };
         decide(&order, DeliveryState { held, ..DeliveryState::new(1, Timestamp(500)) }, NOW)
     }
 

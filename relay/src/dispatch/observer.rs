@@ -50,6 +50,11 @@ impl Observer {
             }
             News::Settled { id, recipients } => self.settled(id, &recipients),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
+            News::Drained { upstream, drained } => {
+                self.0.upstream_drained.get_or_create(&metrics::upstream(&upstream)).set(drained.into());
+                let act = if drained { "drained" } else { "resumed" };
+                tracing::warn!(%upstream, "upstream {act} by order");
+            }
             News::Way(change) => self.way(&change),
             News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
             News::Expired(recipients) => {

@@ -1,42 +1,21 @@
 //! `postroad-relay queue …`: the admin API for people, run where the relay runs (`kubectl exec POD -- postroad-relay queue list`).
 
-mod client;
 mod text;
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use crate::admin::{API, Done, Message, MessageState, Page, Search};
+use crate::admin_client::{Client, ClientArguments, print_json};
 use crate::message::MessageId;
 use crate::order::Act;
-use client::Client;
 
 /// The relay to ask, and what.
 #[derive(Debug, Args)]
 pub struct QueueArguments {
-    /// The relay's admin port.
-    #[arg(
-        long,
-        global = true,
-        env = "POSTROAD_ADMIN",
-        value_name = "HOST:PORT",
-        default_value = "localhost:9090"
-    )]
-    admin: String,
-    /// The file with the pool's admin token.
-    #[arg(
-        long,
-        global = true,
-        env = "POSTROAD_ADMIN_TOKEN_FILE",
-        value_name = "FILE",
-        default_value = "/etc/postroad/admin-token"
-    )]
-    token_file: PathBuf,
-    /// Print the API's JSON.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    client: ClientArguments,
     #[command(subcommand)]
     order: Order,
 }
@@ -100,18 +79,18 @@ struct ListArguments {
 /// # Errors
 /// When the token cannot be read, the relay does not answer or refuses; the text says what to do. When `out` cannot be written.
 pub async fn run(arguments: QueueArguments, out: &mut impl Write) -> anyhow::Result<()> {
-    let client = Client::new(&arguments.admin, &arguments.token_file)?;
+    let client = Client::new(&arguments.client)?;
     match arguments.order {
         Order::List(list) => {
             let page = search(&client, list).await?;
-            if arguments.json {
+            if arguments.client.json {
                 return print_json(out, &page);
             }
             text::page(out, &page)?;
         }
         Order::Show { id } => {
             let message: Message = client.get(&format!("{API}/queue/{id}")).await?;
-            if arguments.json {
+            if arguments.client.json {
                 return print_json(out, &message);
             }
             text::message(out, &message)?;
@@ -167,11 +146,4 @@ async fn search(client: &Client, list: ListArguments) -> anyhow::Result<Page> {
             return Ok(found);
         }
     }
-}
-
-fn print_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    // Through `io::Error`, so that a closed pipe is known as such.
-    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::budget::{Budgets, Scope, Until};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
 use crate::message::MessageId;
+use crate::order::UpstreamState;
 use crate::queue::fair::Cost;
 pub(super) use concurrency::Ending;
 
@@ -51,6 +52,8 @@ pub(super) struct Lane {
     sessions: Sessions,
     sources: Sources,
     gate: Gate,
+    /// A person has ordered that it is given nothing.
+    drained: bool,
     /// The upstream's rates leave no room before this.
     full_until: Option<Instant>,
     /// What is next waits for a source address whose rates leave room again then.
@@ -76,6 +79,7 @@ impl Lane {
             waiting: Waiting::default(),
             sessions: Sessions::default(),
             gate: Gate::default(),
+            drained: false,
             full_until: None,
             source_full_until: None,
         }
@@ -137,9 +141,12 @@ impl Lane {
 
     /// Removes the ready jobs for which `expired` holds and which may not go now, each with the reason why.
     pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
-        let goes = self.gate.is_open() && self.full_until.is_none() && self.source_full_until.is_none();
+        let goes = !self.drained
+            && self.gate.is_open()
+            && self.full_until.is_none()
+            && self.source_full_until.is_none();
         let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job));
-        let of_lane = self.gate.reason().map(str::to_owned);
+        let of_lane = self.obstacle();
         let why = |aside: Option<Scope>| {
             let full = || match &aside {
                 None if self.full_until.is_none() => {
@@ -152,15 +159,46 @@ impl Lane {
         taken.into_iter().map(|(job, aside)| (job, why(aside))).collect()
     }
 
+    fn may_be_used(&self) -> bool {
+        self.share > 0 && !self.drained
+    }
+
+    /// Why it gets nothing, or is only tried.
+    fn obstacle(&self) -> Option<String> {
+        if self.drained {
+            return Some("drained by order".to_owned());
+        }
+        self.gate.reason().map(str::to_owned)
+    }
+
+    /// Gives it no more mail, or gives it some again. Returns whether that is new. What its sessions have is brought to its end.
+    pub(super) fn set_drained(&mut self, drained: bool) -> bool {
+        std::mem::replace(&mut self.drained, drained) != drained
+    }
+
+    /// Where it stands, for people.
+    pub(super) fn state(&self) -> UpstreamState {
+        UpstreamState {
+            name: self.upstream.name.clone(),
+            drained: self.drained,
+            works: self.works(),
+            waiting: self.waiting.len() as u64,
+            sessions: self.sessions.open() as u64,
+            allowed_sessions: self.allowed() as u64,
+            obstacle: self.obstacle(),
+        }
+    }
+
     /// Whether messages that have another way should go here: it has not failed, or sessions stand all the same.
     pub(super) fn works(&self) -> bool {
-        self.share > 0 && (!self.gate.has_failed() || (!self.gate.is_tripped() && self.sessions.open() > 0))
+        self.may_be_used()
+            && (!self.gate.has_failed() || (!self.gate.is_tripped() && self.sessions.open() > 0))
     }
 
     /// Whether it has failed and it is time that one message tries it again.
     pub(super) fn wants_probe(&self, now: Instant) -> bool {
         let wait_is_over = self.gate.opens_at().is_none_or(|at| at <= now);
-        self.share > 0 && wait_is_over && self.waiting.len() == 0 && !self.sessions.any_busy()
+        self.may_be_used() && wait_is_over && self.waiting.len() == 0 && !self.sessions.any_busy()
     }
 
     // What sessions and replies say.
@@ -280,6 +318,9 @@ impl Lane {
 
     /// When the gate opens or a budget has room again, if jobs or sessions to be kept open wait for it.
     pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if self.drained {
+            return None;
+        }
         let lane = self.gate.opens_at().max(self.full_until).or(self.source_full_until);
         if self.waiting.in_turn() > 0 {
             return lane;
@@ -291,9 +332,13 @@ impl Lane {
 
     /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
     pub(super) fn next_action(&mut self, budgets: &mut Budgets, now: Instant) -> Option<Action> {
-        if let Some(id) = self.sessions.surplus(self.share) {
+        let share = if self.drained { 0 } else { self.share };
+        if let Some(id) = self.sessions.surplus(share) {
             self.sessions.set_retiring(id);
             return Some(Action::Retire(id));
+        }
+        if self.drained {
+            return None;
         }
         self.gate.reopen(now);
         let probing = self.gate.is_half_open() && self.sessions.any_busy();

@@ -410,3 +410,28 @@ fn sessions_are_kept_open_without_jobs_and_an_upstream_that_is_down_is_tried_at_
         "one tries"
     );
 }
+
+#[test]
+fn a_drained_lane_ends_what_it_has_and_gives_nothing_more_until_it_is_resumed() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    (1..=3).for_each(|number| lane.push(job(number)));
+    actions(&mut lane, now);
+    lane.opened(SessionId(0), 1);
+    lane.opened(SessionId(1), 1);
+    assert_eq!(actions(&mut lane, now), ["job 1 to 1", "job 2 to 0"]);
+    assert!(lane.set_drained(true) && !lane.set_drained(true) && !lane.works());
+    assert_eq!(actions(&mut lane, now), Vec::<String>::new(), "what is under way goes on");
+    lane.ended(SessionId(1), &job(1), now);
+    assert_eq!(actions(&mut lane, now), ["retire 1"]);
+    lane.ended(SessionId(0), &job(2), now);
+    assert_eq!(actions(&mut lane, now), ["retire 0"]);
+    let state = lane.state();
+    assert_eq!(
+        (state.drained, state.waiting, state.obstacle.as_deref()),
+        (true, 1, Some("drained by order"))
+    );
+    lane.closed(SessionId(0), now);
+    lane.closed(SessionId(1), now);
+    assert!(lane.set_drained(false) && lane.works());
+    assert_eq!(actions(&mut lane, now), ["open 0"]);
+}

@@ -212,7 +212,9 @@ impl World {
             Action::Tell(News::Notified { .. }) => self.notified += 1,
             Action::Tell(News::Allowed { sessions, .. }) => self.allowed.push((self.elapsed, sessions)),
             Action::Tell(_) => {}
-            Action::Obey(_) | Action::Answer(..) => unreachable!("nobody gives orders"),
+            Action::Obey(_) | Action::Answer(..) | Action::AnswerUpstream(..) => {
+                unreachable!("nobody gives orders")
+            }
             Action::Quarantine(id, reason) => panic!("{id} is damaged: {reason}"),
         }
     }

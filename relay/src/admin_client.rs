@@ -1,24 +1,53 @@
-//! One request to an admin port at a time: HTTP/1.1 without TLS, because it never leaves the pod.
+//! One request to an admin port at a time: HTTP/1.1 without TLS, because it never leaves the pod. For the commands that ask the
+//! relay which runs beside them.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::handshake;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Which relay is asked, and how its answer is printed.
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    /// The relay's admin port.
+    #[arg(
+        long,
+        global = true,
+        env = "POSTROAD_ADMIN",
+        value_name = "HOST:PORT",
+        default_value = "localhost:9090"
+    )]
+    pub admin: String,
+    /// The file with the pool's admin token.
+    #[arg(
+        long,
+        global = true,
+        env = "POSTROAD_ADMIN_TOKEN_FILE",
+        value_name = "FILE",
+        default_value = "/etc/postroad/admin-token"
+    )]
+    pub token_file: PathBuf,
+    /// Print the API's JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
 /// An admin port and the token that opens it.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: String,
     token: String,
 }
@@ -29,19 +58,23 @@ struct Refused {
 }
 
 impl Client {
-    pub(super) fn new(address: &str, token_file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(arguments: &ClientArguments) -> anyhow::Result<Self> {
+        Self::open(&arguments.admin, &arguments.token_file)
+    }
+
+    fn open(address: &str, token_file: &Path) -> anyhow::Result<Self> {
         let token = std::fs::read_to_string(token_file)
             .with_context(|| format!("the admin token {} cannot be read", token_file.display()))?;
         Ok(Self { address: address.to_owned(), token: token.trim_end().to_owned() })
     }
 
     /// What stands at this path.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.request(Method::GET, path).await
     }
 
     /// What comes of an order to this path.
-    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.request(Method::POST, path).await
     }
 
@@ -84,4 +117,12 @@ impl Client {
             }
         }
     }
+}
+
+/// Prints what the API has answered.
+pub(crate) fn print_json(out: &mut impl Write, value: &impl Serialize) -> anyhow::Result<()> {
+    // Through `io::Error`, so that a closed pipe is known as such.
+    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
 }
