@@ -26,5 +26,7 @@ fn a_million_messages_cost_less_than_300_mb() {
         world.core.handle(Event::Accepted(Accepted { envelope, state }), world.now());
     }
     let used = resident() - before;
+    let waiting: usize = world.core.backlogs().map(|(_, waiting, _)| waiting).sum();
+    assert_eq!(waiting, 1_000_000);
     assert!(used < MOST, "{used}");
 }
