@@ -150,7 +150,7 @@ impl Operator {
                 wait.as_secs()
             );
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(30));
+            wait = (wait * 2).min(Duration::from_secs(5));
         }
     }
 

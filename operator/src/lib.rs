@@ -5,6 +5,7 @@
 //! [`relay_pool::build::config`]. One reconcile is dereference → validate → build → apply → status, a file each; validate and
 //! build take no client.
 
+pub mod backoff;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use postroad_crds::v1alpha1::{RelayPool, Upstream};
 use serde::de::DeserializeOwned;
 
+use crate::backoff::Rests;
 use crate::client::explain;
 use crate::health::Health;
 use crate::queue::Queue;
@@ -187,7 +188,8 @@ impl Keep {
             + Sync
             + 'static,
     {
-        let events = watcher(self.scope.api::<K>(&self.client), config).default_backoff().reflect(writer);
+        let events =
+            watcher(self.scope.api::<K>(&self.client), config).backoff(Rests::default()).reflect(writer);
         self.follow(events, concern).await;
     }
 
@@ -202,7 +204,7 @@ impl Keep {
             + Sync
             + 'static,
     {
-        let events = watcher(self.scope.api::<K>(&self.client), config).default_backoff();
+        let events = watcher(self.scope.api::<K>(&self.client), config).backoff(Rests::default());
         self.follow(events, concern).await;
     }
 
