@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
-use postroad_crds::v1alpha1::Upstream;
+use postroad_crds::v1alpha1::{RelayPool, Upstream};
 
 use crate::client::Objects;
 use crate::metrics::Metrics;
@@ -31,6 +31,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The Upstreams of the scope.
     pub upstreams: Store<DeserializeGuard<Upstream>>,
+    /// The RelayPools of the scope.
+    pub pools: Store<DeserializeGuard<RelayPool>>,
     /// What the operator was started with.
     pub settings: Settings,
     /// Counters.

@@ -209,6 +209,7 @@ impl Operator {
             objects: Objects::new(self.client.clone(), self.metrics.clone()),
             recorder: Recorder::new(self.client.clone(), reporter),
             upstreams: watched.upstreams.clone(),
+            pools: watched.pools.clone(),
             settings: self.options.settings.clone(),
             metrics: self.metrics.clone(),
             retries: Retries::default(),

@@ -18,10 +18,12 @@ pub enum Reason {
     Ready,
     /// A field has a value that cannot be used.
     InvalidSpec,
-    /// An upstream allows fewer sessions than the pool has relays.
-    ConnectionBudgetTooSmall,
-    /// An upstream's rate is smaller than the pool's number of relays.
+    /// A rate of a route or an identity is smaller than the pool's number of relays.
     RateBudgetTooSmall,
+    /// What an Upstream allows is less than one for each relay.
+    BudgetTooSmall,
+    /// Every relay has a share of what an Upstream allows.
+    BudgetSuffices,
     /// A route names an Upstream that does not exist.
     UpstreamNotFound,
     /// A route names an Upstream whose spec cannot be used.
@@ -66,8 +68,9 @@ impl Reason {
             Self::Programmed => "Programmed",
             Self::Ready => "Ready",
             Self::InvalidSpec => "InvalidSpec",
-            Self::ConnectionBudgetTooSmall => "ConnectionBudgetTooSmall",
             Self::RateBudgetTooSmall => "RateBudgetTooSmall",
+            Self::BudgetTooSmall => "BudgetTooSmall",
+            Self::BudgetSuffices => "BudgetSuffices",
             Self::UpstreamNotFound => "UpstreamNotFound",
             Self::UpstreamInvalid => "UpstreamInvalid",
             Self::SecretNotFound => "SecretNotFound",

@@ -69,7 +69,7 @@ impl Subject {
     /// Writes the status when it differs from what is stored, and publishes an Event for each transition.
     ///
     /// `cached` is what a watch has shown, to settle without a read; `compute` lays this reconcile's observations over the
-    /// conditions given. A watch may lag behind our own last write, so a difference is decided over a fresh read.
+    /// status given. A watch may lag behind our own last write, so a difference is decided over a fresh read.
     ///
     /// # Errors
     /// When the API server does not answer or refuses. An object that is gone is no error; nor is an Event that could not
@@ -79,9 +79,9 @@ impl Subject {
         objects: &Objects,
         recorder: &Recorder,
         cached: Option<&S>,
-        compute: impl Fn(&[Condition]) -> S,
+        compute: impl Fn(&S) -> S,
     ) -> Result<(), ApiError> {
-        if cached.is_some_and(|cached| same(cached, &compute(cached.conditions()))) {
+        if cached.is_some_and(|cached| same(cached, &compute(cached))) {
             return Ok(());
         }
         let namespace = self.reference.namespace.as_deref().unwrap_or_default();
@@ -91,7 +91,7 @@ impl Subject {
             return Ok(());
         }
         let present: S = serde_json::from_value(stored.status).unwrap_or_default();
-        let desired = compute(present.conditions());
+        let desired = compute(&present);
         if same(&present, &desired) {
             return Ok(());
         }
@@ -162,6 +162,9 @@ struct Transition {
     message: String,
 }
 
+/// Condition types that are bad when they hold.
+const FAULTS: [&str; 1] = ["BudgetTooSmall"];
+
 /// Conditions that tell of a course of events, of which neither turn is a fault.
 const COURSES: [&str; 1] = ["Draining"];
 
@@ -171,7 +174,8 @@ const COURSES: [&str; 1] = ["Draining"];
 fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Transition> {
     let mut found: Vec<Transition> = Vec::new();
     for new in after {
-        let good = new.status == "True" || COURSES.contains(&new.type_.as_str());
+        let holds = new.status == "True";
+        let good = holds != FAULTS.contains(&new.type_.as_str()) || COURSES.contains(&new.type_.as_str());
         let speaks = match condition(before, &new.type_) {
             Some(old) if old.status != new.status => true,
             Some(old) => !good && old.reason != new.reason && new.type_ != "Ready",

@@ -84,6 +84,23 @@ impl Watched {
         self.pool_queue.push(&pool.name_any(), &pool.namespace().unwrap_or_default());
     }
 
+    /// A pool concerns itself and the upstreams that it names, or has named: its relays share them with others.
+    fn pool_with_upstreams(&self, changed: &GuardedPool) {
+        self.pool(changed);
+        let name = changed.name_any();
+        let named = changed.0.as_ref().map(pool::upstream_names).unwrap_or_default();
+        let shared = self.upstreams.state_filter(|candidate| {
+            let status = candidate.0.as_ref().ok().and_then(|upstream| upstream.status.as_ref());
+            let mut divided = status.into_iter().flat_map(|status| &status.divisions);
+            candidate.namespace() == changed.namespace()
+                && (named.contains(&candidate.name_any().as_str())
+                    || divided.any(|division| division.pools.iter().any(|pool| pool.name == name)))
+        });
+        for upstream in &shared {
+            self.upstream_alone(upstream);
+        }
+    }
+
     fn upstream_alone(&self, upstream: &GuardedUpstream) {
         self.upstream_queue.push(&upstream.name_any(), &upstream.namespace().unwrap_or_default());
     }
@@ -151,7 +168,7 @@ pub fn watch(
     };
     let kept = async move {
         future::join5(
-            keep.stored(pool_writer, every.clone(), Watched::pool),
+            keep.stored(pool_writer, every.clone(), Watched::pool_with_upstreams),
             keep.stored(upstream_writer, every, Watched::upstream),
             keep.seen::<PartialObjectMeta<Secret>>(secrets, Watched::secret),
             future::join(

@@ -95,6 +95,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     if bound.is_none() {
         phase.send_replace(Phase::Draining);
     }
+    let divisions = watch::Sender::default();
     if let Some(socket) = hand_over_socket {
         let receiver = Receiver {
             ordinal: arguments.ordinal,
@@ -105,6 +106,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
             shutdown: shutdown.clone(),
             sessions: sessions.clone(),
             metrics: metrics.clone(),
+            divisions: divisions.subscribe(),
         };
         tokio::spawn(receiver.serve(socket));
     }
@@ -133,6 +135,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
                 ordinal: arguments.ordinal,
                 data: arguments.data.clone(),
                 metrics: metrics.clone(),
+                divisions,
                 shutdown: shutdown.clone(),
             };
             Some(tokio::spawn(dispatch::run(dispatch, recovered, accepted, orders)))

@@ -7,6 +7,7 @@ mod chart;
 mod client_certificates;
 mod conservation;
 mod departure;
+mod divisions;
 mod failures;
 mod hand_over;
 mod local;

@@ -26,7 +26,7 @@ pub struct RelayConfig {
     pub version: String,
     /// The pool, for replies, logs and metrics.
     pub pool: ObjectName,
-    /// How many relays share the pool's upstream connections; each takes its share by ordinal.
+    /// How many relays the pool has; each takes its share by ordinal.
     pub replicas: u32,
     /// The name in the banner, in `Received` lines and, towards upstreams, in EHLO.
     pub hostname: String,

@@ -1,6 +1,6 @@
 //! How the relays of a pool pass mail on to each other, and which of them are leaving for good.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,4 +48,8 @@ pub struct Remaining {
     pub messages: u64,
     /// Messages in quarantine: nobody's to deliver, and lost with the volume.
     pub quarantined: u64,
+    /// By upstream, the number of the newest [`Division`](super::Division) when it keeps to that: its sessions and what it has sent
+    /// within every span fit into its share. 0 for an upstream where that is not so yet. Empty as long as it delivers nothing.
+    #[serde(default)]
+    pub divisions: BTreeMap<String, u64>,
 }

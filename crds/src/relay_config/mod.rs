@@ -18,7 +18,7 @@ mod route;
 mod sensitive;
 mod upstream;
 
-pub use budget::{Connections, Rate, RateUnit, share};
+pub use budget::{Connections, Division, Rate, RateUnit, least_share};
 pub use client::{Identity, IdentityKind, Priority};
 pub use document::{FILE_NAME, ObjectName, RelayConfig, RelayConfigError, VERSION};
 pub use hand_over::{HAND_OVER_NAME, HAND_OVER_PROTOCOL, HandOver, REMAINING_PROTOCOL, Remaining};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Connections, Rate};
+use super::budget::{Connections, Division, Rate};
 use super::sensitive::Sensitive;
 use crate::reply_rule::ReplyRule;
 
@@ -17,7 +17,11 @@ pub struct Upstream {
     pub destination: Destination,
     /// How many sessions, and how long each lives.
     pub connections: Connections,
-    /// Bounds on what it is given by the whole pool.
+    /// How connections and rates are divided over relays, oldest first: while there are several, a relay uses the least of its shares.
+    /// Without one, this pool's relays share it with nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub divisions: Vec<Division>,
+    /// Bounds on what it is given over all relays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<Rate>,
     /// What its negative replies mean, the first match wins; what none matches is taken as RFC 5321 says.

@@ -1,6 +1,6 @@
 //! `Upstream`: where mail goes next.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,8 +75,9 @@ pub struct UpstreamSpec {
     #[serde(default)]
     pub connections: Connections,
     /// How much the service takes, for example 14 recipients a second and 50,000 a day. Each bound holds in every span of its
-    /// length, wherever that begins, also over restarts. They hold for one RelayPool, all its relays together; each takes an equal
-    /// share, so a bound is at least the pool's number of replicas. Mail beyond them waits and is not charged with an attempt.
+    /// length, wherever that begins, also over restarts. They hold for all relays of all RelayPools that name this
+    /// Upstream together; each takes an equal share, so a bound is at least the number of relays, or some send nothing here. Mail
+    /// beyond them waits and is not charged with an attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rates: Vec<Rate>,
@@ -204,8 +205,8 @@ fn default_keep_messages() -> i32 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connections {
-    /// Sessions that one RelayPool may have open at once, all its relays together; each relay takes an equal share. At
-    /// least the pool's number of replicas. Default: the provider's bound, else 10.
+    /// Sessions that may be open at once, those of all relays of all RelayPools that name this Upstream together; each relay takes
+    /// an equal share. One for each relay at least, or some send nothing here. Default: the provider's bound, else 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub maximum: Option<i32>,
@@ -253,9 +254,44 @@ pub struct Connections {
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamStatus {
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Secret it names exists and has the keys it needs. `Ready`:
-    /// both; RelayPools can use it.
+    /// both; RelayPools can use it. `BudgetTooSmall`: True when `connections.maximum` or a rate is smaller than the number of
+    /// relays that share it; those without a share send nothing here.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// How connections and rates are divided over relays, oldest first; the last is as the RelayPools want it. While there are
+    /// several, each relay uses the least of its shares, so that together they never have more than there is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub divisions: Vec<Division>,
+}
+
+/// One division of an Upstream's connections and rates over all relays that use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Division {
+    /// Higher than that of any before.
+    pub number: i64,
+    /// The RelayPools that name the Upstream, in the order in which their relays are counted.
+    #[schemars(length(max = 1024))]
+    pub pools: Vec<PoolRelays>,
+    /// Since when no relay uses it, although relays have gone that did: what they have sent still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
+    /// Once it has ended, it binds only rates over more seconds than these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longer_than_seconds: Option<i32>,
+}
+
+/// How many relays of one RelayPool use an Upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolRelays {
+    /// The RelayPool.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its `spec.replicas`.
+    pub replicas: i32,
 }

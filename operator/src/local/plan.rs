@@ -6,14 +6,14 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use postroad_crds::relay_config::{Destination, ObjectName, RelayConfig};
-use postroad_crds::v1alpha1::{RelayPool, Upstream};
+use postroad_crds::v1alpha1::{Division, RelayPool, Upstream};
 
 use crate::local::folder::Reading;
 use crate::local::manifests::{Complaint, Document, Key, Kind, Manifest};
 use crate::relay_pool::build::config::{relay_config, render};
 use crate::relay_pool::validate::{References, ValidatedListener, ValidatedPool, upstream_names, validate};
 use crate::secrets::Secrets;
-use crate::upstream::validate as upstream;
+use crate::upstream::{division, validate as upstream};
 
 /// How far apart the ports of two relays of one pool are.
 const PORTS_APART: u32 = 1000;
@@ -119,7 +119,20 @@ fn secrets(reading: &Reading, namespace: &str) -> Secrets {
 
 fn upstreams(reading: &Reading, namespace: &str) -> BTreeMap<String, Result<Upstream, String>> {
     let upstream = |(name, manifest): (&str, &Manifest)| match manifest {
-        Manifest::Upstream(upstream) => Some((name.to_owned(), Ok(upstream.as_ref().clone()))),
+        Manifest::Upstream(upstream) => {
+            let mut upstream = upstream.as_ref().clone();
+            // All relays are here, and read what is written within a moment.
+            let pools =
+                pools(reading).filter(|(pool, ..)| pool.namespace == namespace).map(|(.., pool)| pool);
+            let division = Division {
+                number: 1,
+                pools: division::wanted(pools, name),
+                ended: None,
+                longer_than_seconds: None,
+            };
+            upstream.status.get_or_insert_default().divisions = vec![division];
+            Some((name.to_owned(), Ok(upstream)))
+        }
         _ => None,
     };
     of_kind(reading, Kind::Upstream, namespace).filter_map(upstream).collect()
@@ -142,6 +155,17 @@ fn relays(pool: &RelayPool, reading: &Reading) -> Result<Vec<RelayPlan>, Vec<Str
         References { upstreams: upstreams(reading, &namespace), secrets: secrets(reading, &namespace) };
     let valid = validate(pool, &references)
         .map_err(|findings| findings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let small = valid.upstreams.iter().find_map(|upstream| {
+        let relays = upstream.divisions.last().map_or(valid.replicas, |division| division.of);
+        let what = division::too_small(upstream, relays)?;
+        Some(format!(
+            "Upstream {}: {relays} relays share {what}: allow more, or lower the replicas",
+            upstream.name
+        ))
+    });
+    if let Some(small) = small {
+        return Err(vec![small]);
+    }
     (0..valid.replicas).map(|ordinal| relay(&valid, ordinal).map_err(|fault| vec![fault])).collect()
 }
 
@@ -266,7 +290,10 @@ mod tests {
         let first = planned(&format!("{SANDBOX}{main}"), &Plan::new(), "");
         let other = pool("a", "[{name: x, port: 10025}]", 1);
         let second = planned(&format!("{SANDBOX}{main}{other}"), &first, "would both use 127.0.0.1:10025");
-        assert_eq!(second, first);
+        let ports = |plan: &Plan| {
+            plan.iter().map(|(name, relays)| (name.clone(), relays[0].listeners.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(&second), ports(&first));
         let self_made = pool("main", "[{name: smtp, port: 2525}, {name: alt, port: 3525}]", 2);
         planned(&format!("{SANDBOX}{self_made}"), &Plan::new(), "would both use 127.0.0.1:3525");
         planned(

@@ -214,7 +214,8 @@ fn by_ordinal<K: ResourceExt>(objects: Vec<K>, prefix: &str) -> BTreeMap<u32, K>
 }
 
 /// Whether any container of the pod has ever run.
-fn has_started(pod: &Pod) -> bool {
+#[must_use]
+pub fn has_started(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let states = status.container_statuses.iter().flatten();
     status.phase.as_deref() != Some("Pending")

@@ -43,7 +43,12 @@ fn find_upstreams(
 ) -> BTreeMap<String, Result<Upstream, String>> {
     let find = |name: &str| {
         let found = upstreams.get(&ObjectRef::new(name).within(namespace))?;
-        Some((name.to_owned(), found.0.clone().map_err(|invalid| invalid.error)))
+        let read = found.0.clone().map(|mut upstream| {
+            // One that is not divided yet gives nobody a share.
+            upstream.status.get_or_insert_default();
+            upstream
+        });
+        Some((name.to_owned(), read.map_err(|invalid| invalid.error)))
     };
     upstream_names(pool).into_iter().filter_map(find).collect()
 }

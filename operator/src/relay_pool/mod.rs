@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::discovery::ApiResource;
@@ -171,7 +171,7 @@ async fn end(guarded: &DeserializeGuard<RelayPool>, context: &Context) -> Result
             };
             let (cached, now) =
                 (guarded.0.as_ref().ok().and_then(|pool| pool.status.as_ref()), report::now());
-            let compute = |present: &[Condition]| status::ending(&ending, &now, present);
+            let compute = |present: &RelayPoolStatus| status::ending(&ending, &now, &present.conditions);
             subject.report(&context.objects, &context.recorder, cached, compute).await?;
             Ok(Action::requeue(LOOK_AGAIN))
         }
@@ -292,7 +292,7 @@ async fn write<K: Resource<DynamicType = ()>>(
     let now = report::now();
     subject(metadata)
         .report(&context.objects, &context.recorder, cached, |present| {
-            status::status(&observed, &now, present)
+            status::status(&observed, &now, &present.conditions)
         })
         .await?;
     Ok(())

@@ -1,16 +1,23 @@
-//! The Upstream's controller: [`dereference`] → [`validate`] → [`status`]. It makes no objects: pools that name the Upstream
-//! render it into their configuration, by the same validator.
+//! The Upstream's controller: [`dereference`] → [`validate`] → [`division`] → [`status`]. It makes no objects: pools that name the
+//! Upstream render it into their configuration, by the same validator. How its budgets are divided over their relays is decided here,
+//! because only here all of them are seen, and kept in its status; [`relays`] are asked whether they keep to it.
 
 pub mod dereference;
+pub mod division;
+pub mod relays;
 pub mod status;
 pub mod validate;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::discovery::ApiResource;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
+use postroad_crds::relay_config as relay;
 use postroad_crds::v1alpha1::Upstream;
 
 use crate::context::Context;
@@ -18,6 +25,8 @@ use crate::error::Error;
 use crate::metrics::Outcome;
 use crate::reason::{Findings, Problem, Reason};
 use crate::report::{self, Subject};
+use crate::upstream::division::{Relay, Spans};
+use crate::upstream::status::{Divided, Observation};
 
 /// The kind, as metrics and logs name it.
 pub const KIND: &str = "Upstream";
@@ -34,11 +43,21 @@ pub async fn reconcile(
     if metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let now = report::now();
+    let mut divided = None;
+    let mut again = None;
     let findings = match &guarded.0 {
         Ok(upstream) => {
-            let namespace = metadata.namespace.as_deref().unwrap_or_default();
             let secrets = dereference::dereference(&context.objects, namespace, upstream).await?;
-            validate::validate(&upstream.name_any(), upstream, &secrets).err().unwrap_or_default()
+            match validate::validate(&upstream.name_any(), upstream, &secrets) {
+                Ok(valid) => {
+                    let (found, wait) = divide(upstream, &valid, namespace, &now, &context).await?;
+                    (divided, again) = (Some(found), wait);
+                    Findings::default()
+                }
+                Err(findings) => findings,
+            }
         }
         Err(invalid) => {
             let message = format!("Upstream {}: it cannot be read: {}", guarded.name_any(), invalid.error);
@@ -49,13 +68,45 @@ pub async fn reconcile(
         context.metrics.error(KIND, problem.reason);
     }
     let cached = guarded.0.as_ref().ok().and_then(|upstream| upstream.status.as_ref());
-    let now = report::now();
     let generation = metadata.generation.unwrap_or_default();
+    let observed = Observation { generation, findings: &findings, divided };
     Subject::new(ApiResource::erase::<Upstream>(&()), metadata, &status::CONDITIONS)
         .report(&context.objects, &context.recorder, cached, |present| {
-            status::status(generation, &findings, &now, present)
+            status::status(&observed, &now, present)
         })
         .await?;
     context.metrics.reconcile(KIND, if findings.is_empty() { Outcome::Settled } else { Outcome::Refused });
-    Ok(Action::await_change())
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// How the Upstream is divided over the pools that name it, and when to look again.
+async fn divide(
+    upstream: &Upstream,
+    valid: &relay::Upstream,
+    namespace: &str,
+    now: &Time,
+    context: &Context,
+) -> Result<(Divided, Option<Duration>), Error> {
+    let name = upstream.name_any();
+    let pools = context.pools.state_filter(|pool| pool.namespace().as_deref() == Some(namespace));
+    let wanted = division::wanted(pools.iter().filter_map(|pool| pool.0.as_ref().ok()), &name);
+    let too_small = division::too_small(valid, division::relays(&wanted));
+    let mut present = upstream.status.clone().unwrap_or_default().divisions;
+    if present.len() != 1 || present[0].pools != wanted {
+        // What follows is decided over what is stored: a watch may lag behind.
+        let stored: Option<Upstream> = context.objects.find(namespace, &name).await?;
+        present = stored.and_then(|stored| stored.status).unwrap_or_default().divisions;
+    }
+    let known = match present.as_slice() {
+        [.., before, last] if before.ended.is_none() => {
+            relays::ask(&context.objects, namespace, &name, &before.pools, last.number).await?
+        }
+        _ => BTreeMap::new(),
+    };
+    let spans = Spans::of(&valid.rates);
+    let relay =
+        |pool: &str, ordinal| known.get(&(pool.to_owned(), ordinal)).copied().unwrap_or(Relay::Silent);
+    let divisions = division::next(&present, &wanted, &spans, relay, now);
+    let again = division::look_again(&divisions, &wanted, &spans, now);
+    Ok((Divided { divisions, too_small }, again))
 }

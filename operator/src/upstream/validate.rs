@@ -45,7 +45,14 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
     };
     match (destination, connections, rates, replies) {
         (Some(destination), Some(connections), Some(rates), Some(replies)) if findings.is_empty() => {
-            Ok(relay::Upstream { name: name.to_owned(), destination, connections, rates, replies })
+            Ok(relay::Upstream {
+                name: name.to_owned(),
+                destination,
+                connections,
+                divisions: Vec::new(),
+                rates,
+                replies,
+            })
         }
         _ => Err(findings),
     }

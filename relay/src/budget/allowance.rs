@@ -228,6 +228,16 @@ impl Budget {
         self.not_before = now.after(RECORD_AGAIN);
     }
 
+    /// Whether what is counted fits into every window, as it may not after a limit was lowered.
+    #[must_use]
+    pub fn fits(&self, now: Timestamp) -> bool {
+        self.windows.iter().all(|held| {
+            let under_way =
+                if held.rate.unit == Unit::Messages { self.under_way.0 } else { self.under_way.1 };
+            held.window.count(now) + under_way <= held.rate.limit
+        })
+    }
+
     /// How much of the fullest window is used, in percent; `None` without rates.
     #[must_use]
     pub fn used_percent(&self, now: Timestamp) -> Option<u64> {

@@ -150,6 +150,12 @@ impl Budgets {
         self.held.iter().filter_map(last).collect()
     }
 
+    /// Whether what is counted of the scope fits into its windows. What has no rates always does.
+    #[must_use]
+    pub fn fits(&self, scope: &Scope, now: Instant) -> bool {
+        self.held.get(scope).is_none_or(|budget| budget.fits(self.clock.time(now)))
+    }
+
     /// How much of each scope's fullest window is used, in percent.
     pub fn used_percent(&self, now: Instant) -> impl Iterator<Item = (&Scope, u64)> {
         let time = self.clock.time(now);

@@ -18,7 +18,7 @@ use super::shares;
 use super::ways::Ways;
 use crate::attempt::Attempt;
 use crate::budget::{Budgets, Clock, Scope};
-use crate::config::Policy;
+use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::order::{MessageOrder, Order, OrderRefused, UpstreamAct, UpstreamOrder};
@@ -38,6 +38,8 @@ pub(super) struct Core {
     policy: Arc<Policy>,
     queue: Queue,
     lanes: Lanes,
+    /// This relay's number in its pool, for its shares.
+    ordinal: u32,
     budgets: Budgets,
     ways: Ways,
     messages: InFlight,
@@ -60,7 +62,8 @@ impl Core {
         Self {
             policy,
             queue: Queue::new(),
-            lanes: Lanes::new(ordinal),
+            lanes: Lanes::new(),
+            ordinal,
             budgets: Budgets::new(Clock::new(now.monotonic, now.wall)),
             ways: Ways::default(),
             messages: InFlight::default(),
@@ -161,6 +164,16 @@ impl Core {
     /// The budgets of everything that has rates.
     pub(super) fn budgets(&self) -> &Budgets {
         &self.budgets
+    }
+
+    /// By upstream, the number of its newest division; `None` where this relay does not keep to it yet.
+    pub(super) fn divisions(&self, now: Now) -> BTreeMap<String, Option<u64>> {
+        let kept = |(name, lane): (&Arc<str>, &Lane)| {
+            let newest = self.policy.upstreams.get(&**name).and_then(|it| it.divisions.last());
+            let keeps = lane.keeps_to_share(&self.budgets, now.monotonic);
+            (name.to_string(), newest.filter(|_| keeps).map(|division| division.number))
+        };
+        self.lanes.iter().map(kept).collect()
     }
 
     /// How many jobs wait for each upstream, and which of their messages was accepted first.
@@ -584,14 +597,16 @@ impl Core {
         let planned_otherwise =
             policy.routes != self.policy.routes || !policy.rates.charge_as(&self.policy.rates);
         self.policy = policy.clone();
-        let rates = shares::rates(&policy, self.lanes.ordinal());
+        let rates = shares::rates(&policy, self.ordinal);
+        let sessions = |upstream: &UpstreamPolicy| shares::sessions(upstream, &rates, self.ordinal);
+        let sessions: BTreeMap<&str, u32> =
+            policy.upstreams.iter().map(|(name, upstream)| (name.as_str(), sessions(upstream))).collect();
         self.budgets.configure(&rates, saved, now.monotonic);
-        let jobs = self.lanes.configure(&policy);
+        let jobs = self.lanes.configure(&policy, &sessions);
         self.plan_anew(jobs);
-        for (name, upstream) in &policy.upstreams {
-            let connections = self.lanes.share(upstream, &policy);
+        for (name, connections) in sessions {
             let sessions = self.lanes.get_mut(name).map_or(0, |lane| lane.allowed());
-            let upstream: Arc<str> = name.as_str().into();
+            let upstream: Arc<str> = name.into();
             self.tell(News::Share { upstream: upstream.clone(), connections });
             self.tell(News::Allowed { upstream, sessions });
         }

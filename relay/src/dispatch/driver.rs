@@ -1,6 +1,6 @@
 //! Performs what [`Core`] decides, with channels and tasks, and tells it what happens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ use crate::submission::Accepted;
 const BACKLOG: usize = 1024;
 /// How long sessions may take to end when the relay stops: a little more than they wait for the answer to QUIT.
 const LAST_WORDS: Duration = Duration::from_secs(6);
+/// How often it is looked whether this relay keeps to new shares, until it does.
+const SHARE_CHECK: Duration = Duration::from_secs(1);
 /// How often messages are looked at that wait for an upstream that cannot be reached.
 const EXPIRY_CHECK: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ pub struct Dispatch {
     pub data: PathBuf,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// By upstream, the number of the newest division to which this relay keeps: told here.
+    pub divisions: watch::Sender<BTreeMap<String, u64>>,
     /// How far the relay is on its way to stopping.
     pub shutdown: Shutdown,
 }
@@ -57,6 +61,7 @@ pub struct Dispatch {
 pub(super) struct Driver {
     dispatch: Dispatch,
     core: Core,
+    keeps_to_shares: bool,
     observer: Observer,
     ports: HashMap<String, Arc<PortMemory>>,
     /// The way to give a session its jobs; none for a session that is to take no more.
@@ -100,6 +105,7 @@ impl Driver {
         let policy = dispatch.policy.borrow().clone();
         let driver = Self {
             core: Core::new(policy, dispatch.ordinal, Now::read()),
+            keeps_to_shares: false,
             observer: Observer(dispatch.metrics.clone()),
             ports: HashMap::new(),
             sessions: HashMap::new(),
@@ -118,6 +124,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut inbox: Inbox) {
         let mut shutdown = self.dispatch.shutdown.clone();
         let mut expiry_check = tokio::time::interval(EXPIRY_CHECK);
+        let mut share_check = tokio::time::interval(SHARE_CHECK);
         let (mut accepting, mut stopping) = (true, false);
         self.policy_changed();
         loop {
@@ -149,6 +156,7 @@ impl Driver {
                 Some(order) = inbox.orders.recv() => self.heard(Event::Ordered(order)),
                 Some(obeyed) = inbox.obeyed.recv() => self.heard(Event::Obeyed(obeyed)),
                 Ok(()) = self.dispatch.policy.changed() => self.policy_changed(),
+                _ = share_check.tick(), if !self.keeps_to_shares => self.tell_divisions(),
                 _ = expiry_check.tick() => {
                     self.heard(Event::ExpiryCheck);
                     let now = Now::read();
@@ -196,6 +204,15 @@ impl Driver {
         self.ports.retain(|upstream, _| policy.upstreams.contains_key(upstream));
         let saved = budgets::read(&self.dispatch.data, self.core.unknown(&policy));
         self.heard(Event::PolicyChanged(policy, saved));
+        self.tell_divisions();
+    }
+
+    /// Tells to which shares this relay keeps.
+    fn tell_divisions(&mut self) {
+        let divisions = self.core.divisions(Now::read());
+        self.keeps_to_shares = divisions.values().all(Option::is_some);
+        let told = divisions.into_iter().map(|(upstream, number)| (upstream, number.unwrap_or_default()));
+        self.dispatch.divisions.send_replace(told.collect());
     }
 
     fn act(&mut self) {

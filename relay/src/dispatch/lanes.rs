@@ -16,17 +16,11 @@ pub(super) struct Lanes {
     lanes: BTreeMap<Arc<str>, Lane>,
     sessions: HashMap<SessionId, Arc<str>>,
     next_session: u64,
-    /// This relay's number in its pool, for its shares.
-    ordinal: u32,
 }
 
 impl Lanes {
-    pub(super) fn new(ordinal: u32) -> Self {
-        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0, ordinal }
-    }
-
-    pub(super) fn ordinal(&self) -> u32 {
-        self.ordinal
+    pub(super) fn new() -> Self {
+        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0 }
     }
 
     pub(super) fn get_mut(&mut self, upstream: &str) -> Option<&mut Lane> {
@@ -99,11 +93,11 @@ impl Lanes {
         self.lanes.remove(upstream).map_or_else(Vec::new, |mut lane| lane.take_ready())
     }
 
-    /// A lane for every upstream of the policy. Lanes of other upstreams take no more sessions and go with their last one. Returns
+    /// A lane for every upstream of the policy, with these shares of sessions. Lanes of other upstreams take no more sessions and go with their last one. Returns
     /// the jobs of lanes that have gone.
-    pub(super) fn configure(&mut self, policy: &Policy) -> Vec<Job> {
+    pub(super) fn configure(&mut self, policy: &Policy, shares: &BTreeMap<&str, u32>) -> Vec<Job> {
         for (name, upstream) in &policy.upstreams {
-            let share = self.share(upstream, policy) as usize;
+            let share = shares.get(name.as_str()).copied().unwrap_or_default() as usize;
             match self.lanes.get_mut(name.as_str()) {
                 Some(lane) => lane.reconfigure(upstream.clone(), share),
                 None => {
@@ -121,10 +115,5 @@ impl Lanes {
             jobs.extend(self.drop_unused(&name, policy));
         }
         jobs
-    }
-
-    /// The connections that this relay may have with the upstream.
-    pub(super) fn share(&self, upstream: &UpstreamPolicy, policy: &Policy) -> u32 {
-        upstream.connections.share(self.ordinal, policy.replicas)
     }
 }

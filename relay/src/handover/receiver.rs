@@ -3,6 +3,7 @@
 //! Served as long as the process runs, whatever phase it is in: a relay that leaves itself takes nothing more, yet still answers
 //! for what it was given before.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -53,6 +54,8 @@ pub struct Receiver {
     pub sessions: TaskTracker,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// By upstream, the number of the newest division to which dispatch keeps.
+    pub divisions: watch::Receiver<BTreeMap<String, u64>>,
 }
 
 impl Receiver {
@@ -121,6 +124,7 @@ impl Receiver {
             closed,
             messages: usage.messages.saturating_sub(self.tombstones.count()),
             quarantined: usage.quarantined,
+            divisions: self.divisions.borrow().clone(),
         }
     }
 

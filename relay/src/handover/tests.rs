@@ -102,6 +102,7 @@ impl Pair {
             shutdown,
             sessions: TaskTracker::new(),
             metrics: metrics.clone(),
+            divisions: watch::channel(Default::default()).1,
         };
         tokio::spawn(receiver.serve(socket));
         let sender = Sender {

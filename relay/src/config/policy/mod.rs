@@ -108,7 +108,10 @@ impl Policy {
             .upstreams
             .iter()
             .map(|upstream| {
-                Ok((upstream.name.clone(), Arc::new(compile_upstream(upstream, &config.hostname)?)))
+                Ok((
+                    upstream.name.clone(),
+                    Arc::new(compile_upstream(upstream, &config.hostname, config.replicas)?),
+                ))
             })
             .collect::<Result<BTreeMap<_, _>, PolicyError>>()?;
         let identities =

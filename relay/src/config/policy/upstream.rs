@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_crds::relay_config::{self as rendered, UpstreamPort, UpstreamTls};
+use postroad_crds::relay_config::{self as rendered, Division, UpstreamPort, UpstreamTls};
 use postroad_crds::reply_rule::ReplyRule;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -23,6 +23,8 @@ pub struct UpstreamPolicy {
     pub destination: Destination,
     /// Sessions and their lives.
     pub connections: rendered::Connections,
+    /// How what it allows is divided over relays, oldest first; never empty.
+    pub divisions: Vec<Division>,
     /// What its negative replies mean; the first match wins.
     pub replies: Vec<ReplyRule>,
     /// What it was compiled from: equal sources make equal sessions.
@@ -84,6 +86,7 @@ impl std::fmt::Debug for SmarthostPolicy {
 pub(super) fn compile_upstream(
     upstream: &rendered::Upstream,
     ehlo_name: &str,
+    replicas: u32,
 ) -> Result<UpstreamPolicy, PolicyError> {
     let own_name = match &upstream.destination {
         rendered::Destination::Smarthost(smarthost) => smarthost.ehlo_name.as_deref(),
@@ -102,6 +105,10 @@ pub(super) fn compile_upstream(
         ehlo_name: own_name.unwrap_or(ehlo_name).to_owned(),
         destination,
         connections: upstream.connections.clone(),
+        divisions: match upstream.divisions.as_slice() {
+            [] => vec![Division::alone(replicas)],
+            divisions => divisions.to_vec(),
+        },
         replies: upstream.replies.clone(),
         source: upstream.clone(),
     })

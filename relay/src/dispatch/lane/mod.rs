@@ -302,6 +302,11 @@ impl Lane {
         }
     }
 
+    /// Whether its sessions and what it was given fit into this relay's share, as they may not after that has become smaller.
+    pub(super) fn keeps_to_share(&self, budgets: &Budgets, now: Instant) -> bool {
+        self.sessions.len() <= self.share && budgets.fits(&self.scope, now)
+    }
+
     pub(super) fn open_sessions(&self) -> usize {
         self.sessions.open()
     }

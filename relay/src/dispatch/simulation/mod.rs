@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod day;
+mod division;
 mod fairness;
 mod memory;
 mod upstream;
