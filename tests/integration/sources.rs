@@ -8,7 +8,7 @@ use postroad_crds::relay_config::{Destination, Rate, RateUnit, RelayConfig};
 use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage, When};
+use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage};
 
 use crate::{LIMIT, alone, config};
 
@@ -66,7 +66,7 @@ async fn five_addresses_of_a_hundred_a_second_carry_five_hundred_and_none_more_t
     let _alone = alone().await;
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
     // So that all is queued before anything leaves.
-    upstream.inject(Fault::on(Stage::Greeting, When::First(5), Action::Delay(Duration::from_secs(5))));
+    let held = upstream.inject(Fault::always(Stage::Greeting, Action::Hold));
     let port = free_port().unwrap();
     let mut config = from_addresses(port, &upstream, &ADDRESSES);
     let cap = Rate { limit: u32::try_from(CAP).unwrap(), unit: RateUnit::Messages, per_seconds: 1 };
@@ -78,6 +78,7 @@ async fn five_addresses_of_a_hundred_a_second_carry_five_hundred_and_none_more_t
         ..Load::to_address(([127, 0, 0, 1], port).into())
     };
     assert_eq!(load.start().finish().await.acknowledged.len(), MESSAGES);
+    upstream.withdraw(held);
     upstream.wait_for(MESSAGES, LIMIT).await.unwrap();
 
     let arrivals = arrivals(&upstream);

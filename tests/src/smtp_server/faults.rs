@@ -5,6 +5,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::lock::lock;
 
 /// A point in the dialogue at which something can go wrong.
@@ -70,6 +72,8 @@ pub enum Action {
     RawThenClose(Vec<u8>),
     /// Wait, then go on as if nothing had been.
     Delay(Duration),
+    /// Wait until the fault is withdrawn, and any other that holds, then go on as if nothing had been.
+    Hold,
     /// Close the connection without a reply.
     Close,
     /// Reset the connection (RST) without a reply.
@@ -147,6 +151,7 @@ impl<'a> Occurrence<'a> {
 #[derive(Default)]
 pub(crate) struct Script {
     entries: Mutex<Vec<Entry>>,
+    withdrawals: watch::Sender<()>,
 }
 
 struct Entry {
@@ -167,10 +172,19 @@ impl Script {
         if let Some(entry) = lock(&self.entries).get_mut(id.0) {
             entry.withdrawn = true;
         }
+        self.withdrawals.send_replace(());
     }
 
     pub(crate) fn withdraw_all(&self) {
         lock(&self.entries).iter_mut().for_each(|entry| entry.withdrawn = true);
+        self.withdrawals.send_replace(());
+    }
+
+    /// Waits until no fault holds any more.
+    pub(crate) async fn released(&self) {
+        let mut withdrawals = self.withdrawals.subscribe();
+        let holds = |entry: &Entry| !entry.withdrawn && entry.fault.action == Action::Hold;
+        while lock(&self.entries).iter().any(holds) && withdrawals.changed().await.is_ok() {}
     }
 
     pub(crate) fn fired(&self, id: FaultId) -> usize {
@@ -239,5 +253,15 @@ mod tests {
         let id = script.add(Fault::always(Stage::Data, Action::Close));
         script.withdraw(id);
         assert_eq!(script.decide(Occurrence::new(&Stage::Data, 0)), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_on_when_the_fault_is_withdrawn() {
+        let script = Script::default();
+        let id = script.add(Fault::always(Stage::Greeting, Action::Hold));
+        let mut released = std::pin::pin!(script.released());
+        assert!(futures::poll!(released.as_mut()).is_pending());
+        script.withdraw(id);
+        released.await;
     }
 }

@@ -527,8 +527,8 @@ impl Session {
             return Ok(Next::Continue);
         };
         let action = match action {
-            Action::Delay(delay) => {
-                tokio::time::sleep(delay).await;
+            Action::Delay(_) | Action::Hold => {
+                self.carry_out(wire, reset, action).await?;
                 self.keep(transaction, read, true);
                 self.reply(wire, 250, "2.0.0", "kept");
                 return Ok(Next::Continue);
@@ -611,6 +611,11 @@ impl Session {
             Action::Delay(delay) => {
                 wire.flush().await?;
                 tokio::time::sleep(delay).await;
+                Ok(Verdict::Proceed)
+            }
+            Action::Hold => {
+                wire.flush().await?;
+                self.shared.script.released().await;
                 Ok(Verdict::Proceed)
             }
             Action::Close | Action::KeepThenClose => {
