@@ -1,8 +1,11 @@
 //! Relays as processes that leave their pool: told so by their configuration, told to stay after all, or stopped with storage
 //! that goes with them. Kills are tests/torture's.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use postroad_crds::relay_config::{Division, HAND_OVER_NAME, REMAINING_PROTOCOL, RelayConfig, Remaining};
 use postroad_tests::conservation::account;
 use postroad_tests::load::{Load, Sent};
 use postroad_tests::prometheus::Metrics;
@@ -10,6 +13,14 @@ use postroad_tests::relay_pool::Pool;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::SmtpClient;
 use postroad_tests::smtp_server::SmtpServer;
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::LIMIT;
 
@@ -103,4 +114,42 @@ async fn a_relay_whose_storage_goes_with_it_gives_its_mail_away_when_it_is_stopp
     relays[0].wait_for_metrics("everything", LIMIT, holds(MESSAGES)).await.unwrap();
     upstream.restart().await.unwrap();
     arrived_once(&upstream, &sent).await;
+}
+
+/// To which divisions the relay says that it keeps, as it tells the operator.
+async fn divisions(config: &RelayConfig) -> BTreeMap<String, u64> {
+    let held = config.hand_over.as_ref().unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(held.authority_pem.as_bytes()).unwrap()).unwrap();
+    let shown = CertificateDer::from_pem_slice(held.certificate.certificate_chain_pem.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(held.certificate.private_key_pem.0.as_bytes()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let versions = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let mut client = versions.with_client_auth_cert(vec![shown], key).unwrap();
+    client.alpn_protocols = vec![REMAINING_PROTOCOL.to_vec()];
+    let stream = TcpStream::connect(&held.address).await.unwrap();
+    let name = ServerName::try_from(HAND_OVER_NAME).unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    serde_json::from_slice::<Remaining>(&answer).unwrap().divisions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_tells_to_which_division_of_an_upstream_it_keeps() {
+    let upstream = SmtpServer::plain().await.unwrap();
+    let pool = Pool::new(1, upstream.port()).unwrap();
+    let mut config = pool.config(0, []);
+    let divided = |number| vec![Division { number, ..Division::alone(1) }];
+    config.upstreams[0].divisions = divided(7);
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    for number in [7, 8] {
+        config.upstreams[0].divisions = divided(number);
+        relay.rewrite_config(&config).unwrap();
+        while divisions(&config).await != [("service".to_owned(), number)].into() {
+            assert!(tokio::time::Instant::now() < deadline, "{number}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
