@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::relay_config::UpstreamPort;
+use crate::relay_config::{Rate, UpstreamPort};
 use crate::reply_rule::ReplyRule;
 
 /// A mail service with a preset.
@@ -42,6 +42,9 @@ pub struct Preset {
     /// Its bounds on connections.
     #[serde(default)]
     pub connections: PresetConnections,
+    /// What it takes from everybody. Not set where that depends on the account.
+    #[serde(default)]
+    pub rates: Vec<Rate>,
     /// What its replies mean where that is not what RFC 5321 says.
     #[serde(default)]
     pub replies: Vec<ReplyRule>,

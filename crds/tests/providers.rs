@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use postroad_crds::provider::{Preset, Provider};
+use postroad_crds::relay_config::{Rate, RateUnit};
 use postroad_crds::reply_rule::{ReplyOutcome, ReplyRule};
 use postroad_crds::v1alpha1::Upstream;
 
@@ -67,6 +68,14 @@ fn section(text: &mut String, provider: Provider, preset: &Preset) {
         if let Some(bound) = bound {
             writeln!(text, "- `connections.{field}`: {bound}.").unwrap();
         }
+    }
+    if !preset.rates.is_empty() {
+        let rate = |rate: &Rate| {
+            let unit = if rate.unit == RateUnit::Messages { "messages" } else { "recipients" };
+            format!("{} {unit} in {} s", rate.limit, rate.per_seconds)
+        };
+        writeln!(text, "- `rates`: {}.", preset.rates.iter().map(rate).collect::<Vec<_>>().join("; "))
+            .unwrap();
     }
     for note in &preset.notes {
         writeln!(text, "- {note}").unwrap();

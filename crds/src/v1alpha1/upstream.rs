@@ -60,7 +60,7 @@ use crate::reply_rule::ReplyRule;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpstreamSpec {
     /// The mail service behind the smarthost: `SES`, `Microsoft365`, `Gmail`, `GoogleWorkspaceRelay`, `SendGrid`, `Mailgun` or
-    /// `Postmark`. Fills host, ports and bounds of connections where this spec does not set them, and knows what the service's
+    /// `Postmark`. Fills host, ports, bounds of connections and rates where this spec does not set them, and knows what the service's
     /// replies mean: docs/reference/providers.md lists all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
@@ -77,7 +77,7 @@ pub struct UpstreamSpec {
     /// How much the service takes, for example 14 recipients a second and 50,000 a day. Each bound holds in every span of its
     /// length, wherever that begins, also over restarts. They hold for all relays of all RelayPools that name this
     /// Upstream together; each takes an equal share, so a bound is at least the number of relays, or some send nothing here. Mail
-    /// beyond them waits and is not charged with an attempt.
+    /// beyond them waits and is not charged with an attempt. Default: those that the provider has for everybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rates: Vec<Rate>,

@@ -32,7 +32,10 @@ pub fn validate(name: &str, upstream: &Upstream, secrets: &Secrets) -> Result<re
     let preset = upstream.spec.provider.map(Provider::preset);
     let preset = preset.as_ref();
     let connections = findings.spec(connections(name, &upstream.spec.connections, preset));
-    let rates = findings.spec(rates(&upstream.spec.rates).map_err(|what| invalid(name, ".rates", &what)));
+    let rates = match (upstream.spec.rates.as_slice(), preset) {
+        ([], Some(preset)) => Some(preset.rates.clone()),
+        (own, _) => findings.spec(rates(own).map_err(|what| invalid(name, ".rates", &what))),
+    };
     let replies = findings.spec(replies(name, &upstream.spec.replies, preset));
     let destination = match (&upstream.spec.smarthost, &upstream.spec.sandbox) {
         (Some(host), None) => {
@@ -309,12 +312,19 @@ mod tests {
         let relay::Destination::Smarthost(smarthost) = &filled.destination else { panic!("{filled:?}") };
         assert_eq!(smarthost.host, "smtp.office365.com");
         assert_eq!((filled.connections.maximum, filled.connections.messages_per_connection), (3, 500));
+        let daily = relay::Rate { limit: 10_000, unit: relay::RateUnit::Recipients, per_seconds: 86_400 };
+        assert_eq!(filled.rates.last(), Some(&daily));
         let own = valid(
-            "{provider: Microsoft365, connections: {maximum: 2}, replies: [{code: 432, outcome: Retry}], \
+            "{provider: Microsoft365, connections: {maximum: 2}, rates: [{messages: 5, perSeconds: 1}], replies: [{code: 432, outcome: Retry}], \
              smarthost: {host: h, ports: [{port: 2587, tls: StartTLS}]}}",
         );
         let relay::Destination::Smarthost(smarthost) = &own.destination else { panic!("{own:?}") };
         assert_eq!((smarthost.host.as_str(), smarthost.ports.len(), own.connections.maximum), ("h", 1, 2));
+        assert_eq!(
+            (own.rates.len(), own.rates[0].limit),
+            (1, 5),
+            "its own rates replace those of the provider"
+        );
         assert_eq!(own.replies[0].outcome, ReplyOutcome::Retry, "its own rules come first");
         assert_eq!(own.replies.len(), filled.replies.len() + 1);
         let ses = "{provider: SES, smarthost: {}}";
