@@ -139,6 +139,8 @@ pub struct Metrics {
     pub upstream_drained: Family<UpstreamLabel, Gauge>,
     /// How much of the upstream's fullest rate is used.
     pub budget_used_percent: Family<BudgetLabel, Gauge>,
+    /// How long until a rate is used up.
+    pub budget_exhausted_seconds: Family<BudgetLabel, Gauge>,
     /// Parts of messages that are due and wait for the upstream.
     pub upstream_waiting: Family<UpstreamLabel, Gauge>,
     /// Seconds since the oldest of them was accepted.
@@ -219,6 +221,7 @@ impl Metrics {
             upstream_up: Family::default(),
             upstream_drained: Family::default(),
             budget_used_percent: Family::default(),
+            budget_exhausted_seconds: Family::default(),
             upstream_waiting: Family::default(),
             upstream_waiting_oldest_seconds: Family::default(),
             transactions: Family::default(),
@@ -356,6 +359,12 @@ impl Metrics {
             "budget_used_percent",
             "How much of this relay's share of the fullest rate is used, of an upstream, a `source` address (`<upstream>@<address>`), a `route` or an `identity`; looked at every 30 seconds",
             self.budget_used_percent.clone(),
+        );
+        r.register_with_unit(
+            "budget_exhausted",
+            "How long until this relay's share of a rate over more than ten seconds is used up if mail goes on as over the last eighth of its span, of an upstream, a `route` or an `identity`; absent where it will not be; looked at every 30 seconds",
+            Unit::Seconds,
+            self.budget_exhausted_seconds.clone(),
         );
         r.register(
             "upstream_waiting",
@@ -544,7 +553,9 @@ mod tests {
         ] {
             drop(family.get_or_create(&label));
         }
-        drop(metrics.budget_used_percent.get_or_create(&budget(&Scope::Upstream("example".into()))));
+        for family in [&metrics.budget_used_percent, &metrics.budget_exhausted_seconds] {
+            drop(family.get_or_create(&budget(&Scope::Upstream("example".into()))));
+        }
         for known in [Cause::SessionLost, Cause::RelayDied] {
             drop(metrics.recipients_ambiguous.get_or_create(&cause(known)));
         }

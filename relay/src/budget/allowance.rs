@@ -238,6 +238,13 @@ impl Budget {
         })
     }
 
+    /// How long until the first window longer than [`SHORT`] is used up at the present rate; `None` when none will be.
+    #[must_use]
+    pub fn exhausted_in(&self, now: Timestamp) -> Option<Duration> {
+        let recorded = self.windows.iter().filter(|held| held.rate.per > SHORT);
+        recorded.filter_map(|held| held.window.fills_in(held.rate.limit, now)).min()
+    }
+
     /// How much of the fullest window is used, in percent; `None` without rates.
     #[must_use]
     pub fn used_percent(&self, now: Timestamp) -> Option<u64> {

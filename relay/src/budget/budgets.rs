@@ -1,7 +1,7 @@
 //! The budgets of all scopes: a message goes when every scope that it counts for has room. Pure.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Budget, Clock, Rate, Refusal, Saved, Scope};
 
@@ -156,6 +156,12 @@ impl Budgets {
         self.held.get(scope).is_none_or(|budget| budget.fits(self.clock.time(now)))
     }
 
+    /// How long until each scope's windows longer than ten seconds are used up at the present rate, the first of them.
+    pub fn exhausted_in(&self, now: Instant) -> impl Iterator<Item = (&Scope, Option<Duration>)> {
+        let time = self.clock.time(now);
+        self.held.iter().map(move |(scope, budget)| (scope, budget.exhausted_in(time)))
+    }
+
     /// How much of each scope's fullest window is used, in percent.
     pub fn used_percent(&self, now: Instant) -> impl Iterator<Item = (&Scope, u64)> {
         let time = self.clock.time(now);
@@ -168,7 +174,6 @@ mod tests {
     use super::*;
     use crate::budget::Unit;
     use crate::message::Timestamp;
-    use std::time::Duration;
 
     #[test]
     fn a_message_goes_only_when_all_it_counts_for_have_room_and_costs_nothing_otherwise() {

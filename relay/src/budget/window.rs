@@ -5,11 +5,14 @@
 //! use gives that much less than it could.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::message::Timestamp;
 
+/// The present rate is that of so many slots: an eighth of a window.
+const PRESENT: u64 = 16;
 /// At most as many slots cover a window.
 const SLOTS: u64 = 128;
 
@@ -54,6 +57,27 @@ impl Window {
     pub(super) fn count(&self, now: Timestamp) -> u64 {
         let oldest = self.oldest(now);
         self.slots.iter().filter(|(number, _)| *number >= oldest).map(|(_, count)| count).sum()
+    }
+
+    /// How long until `limit` counts if as much is added from now on as over the last [`PRESENT`] slots; `None` when it never does,
+    /// because enough falls out of the window meanwhile.
+    pub(super) fn fills_in(&self, limit: u64, now: Timestamp) -> Option<Duration> {
+        let (slot, at) = (self.slot_length(), now.0 / self.slot_length());
+        let recent = self.slots.iter().filter(|(number, _)| *number + PRESENT > at && *number <= at);
+        let added: u64 = recent.map(|(_, count)| count).sum();
+        // Counted in parts of a slot's amount, so that nothing is rounded.
+        let mut count = self.count(now) * PRESENT;
+        let mut falling = self.slots.iter().filter(|(number, _)| *number >= self.oldest(now)).peekable();
+        for ahead in 0..=self.length.div_ceil(slot) {
+            let oldest = self.oldest(Timestamp(now.0 + ahead * slot));
+            while let Some((_, amount)) = falling.next_if(|(number, _)| *number < oldest) {
+                count -= amount * PRESENT;
+            }
+            if count + ahead * added >= limit * PRESENT {
+                return Some(Duration::from_millis(ahead * slot));
+            }
+        }
+        None
     }
 
     /// The first moment from `now` on at which no more than `most` counts, if nothing is added.
@@ -110,6 +134,22 @@ mod tests {
         assert_eq!((window.count(Timestamp(moment.0 - 1)), window.count(moment)), (5, 2));
         assert!(moment.0 > 11_000 && moment.0 <= 11_010, "{moment:?}");
         assert_eq!(window.falls_to(5, Timestamp(10_600)), Timestamp(10_600), "there is room already");
+    }
+
+    #[test]
+    fn a_window_is_foreseen_to_be_full_when_more_comes_than_falls_out_of_it() {
+        let check = |limit: u64, every: u64, expected: Option<u64>| {
+            let mut window = Window::new(128_000);
+            (0..64_000 / every).for_each(|index| window.add(1, Timestamp(1_000_000 + index * every)));
+            let found = window.fills_in(limit, Timestamp(1_063_999)).map(|wait| wait.as_secs());
+            assert_eq!(found, expected, "{limit}, one in {every} ms");
+        };
+        check(64, 1_000, Some(0));
+        check(100, 1_000, Some(36));
+        check(120, 500, Some(0));
+        check(1_000, 1_000, None);
+        check(0, 1_000, Some(0));
+        assert_eq!(Window::new(1_000).fills_in(5, Timestamp(9_000)), None, "nothing comes");
     }
 
     #[test]

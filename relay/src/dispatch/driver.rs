@@ -165,6 +165,8 @@ impl Driver {
                     });
                     let used = self.core.budgets().used_percent(now.monotonic);
                     used.for_each(|(scope, percent)| self.observer.budget_used(scope, percent));
+                    let exhausted = self.core.budgets().exhausted_in(now.monotonic);
+                    exhausted.for_each(|(scope, wait)| self.observer.budget_exhausted(scope, wait));
                 }
                 () = wake => {}
                 () = shutdown.reached(Phase::Stopping), if !stopping => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::line::Line;
 use super::news::{News, Remedy};
@@ -97,6 +98,17 @@ impl Observer {
     pub(super) fn budget_used(&self, scope: &Scope, percent: u64) {
         let gauge = self.0.budget_used_percent.get_or_create(&metrics::budget(scope)).clone();
         gauge.set(i64::try_from(percent).unwrap_or(i64::MAX));
+    }
+
+    /// How long until a rate of the scope is used up; no series says that none will be.
+    pub(super) fn budget_exhausted(&self, scope: &Scope, wait: Option<Duration>) {
+        let (family, label) = (&self.0.budget_exhausted_seconds, metrics::budget(scope));
+        match wait {
+            Some(wait) => {
+                family.get_or_create(&label).set(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+            }
+            None => drop(family.remove(&label)),
+        }
     }
 
     /// How many jobs wait for the upstream at `now`, and the message of them accepted first.
