@@ -6,18 +6,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::super::index::Parts;
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
 use super::super::{Fate, Options, Quarantined, Spool, SpoolError, Subject};
+use super::examination::{Kept, examine};
 use super::support::{
-    assert_balanced, assert_stored, content, directory, envelope, image, open, read, reclaimed, settlement,
-    small, state, store,
+    assert_balanced, assert_stored, content, directory, envelope, image, open, reclaimed, settlement, small,
+    state, store,
 };
 use crate::message::MessageId;
-
-/// Message id → size, attempts, where its parts are.
-type Kept = BTreeMap<u128, (usize, u32, Parts)>;
 
 /// A few segments with every kind of record in them.
 async fn fill(spool: &Spool) -> Kept {
@@ -41,7 +38,8 @@ async fn fill(spool: &Spool) -> Kept {
         .into_iter()
         .map(|id| {
             let size = sizes.get(&id).copied().unwrap_or(900 + 10 * id as usize);
-            (id, (size, attempts.get(&id).copied().unwrap_or(0), index.parts(MessageId(id)).unwrap()))
+            let state = state(attempts.get(&id).copied().unwrap_or(0));
+            (id, (size, state, index.parts(MessageId(id)).unwrap()))
         })
         .collect()
 }
@@ -61,68 +59,11 @@ async fn flip_each(original: &Path, kept: &Kept, stride: usize) {
             let mut bytes = bytes.clone();
             bytes[place] ^= 0xa5;
             fs::write(damaged.path().join(&name), &bytes).unwrap();
-            examine(damaged.path(), kept, number, place as u64).await;
+            examine(damaged.path(), options(), kept, &[(number, place as u64)]).await;
             flips += 1;
         }
     }
     assert!(flips > 500, "{flips} flips");
-}
-
-/// Every message is either as it was, or touched and reported.
-async fn examine(directory: &Path, kept: &Kept, segment: u32, place: u64) {
-    let (spool, recovery) = open(directory, options());
-    assert_balanced(&spool);
-    let quarantined = recovery.quarantined;
-    for (&id, (size, attempts, parts)) in kept {
-        let stored = spool.load(MessageId(id)).await;
-        let content_found = match spool.content(MessageId(id)) {
-            Ok(reader) => read(reader).await,
-            Err(error) => Err(error),
-        };
-        let as_it_was = stored
-            .as_ref()
-            .is_ok_and(|stored| stored.envelope == envelope(id, *size) && stored.state == state(*attempts))
-            && content_found.as_ref().is_ok_and(|found| *found == content(id, *size));
-        if as_it_was {
-            continue;
-        }
-        let damaged_at =
-            format!("byte {place} of segment {segment}: message {id}: {stored:?}, {quarantined:?}");
-        assert!(touched(parts, segment, place, &quarantined), "not touched, {damaged_at}");
-        let noticed = matches!(content_found, Err(SpoolError::Damaged { .. }));
-        assert!(noticed || reported(id, segment, &quarantined), "not reported, {damaged_at}");
-    }
-    let more = recovery.messages.len() > kept.len();
-    assert!(
-        !more || !quarantined.is_empty(),
-        "a removed message came back unreported, byte {place} of {segment}"
-    );
-}
-
-/// Whether the byte is in one of the records, or within a stretch reported that one of them is in.
-fn touched(parts: &Parts, segment: u32, place: u64, quarantined: &[Quarantined]) -> bool {
-    let records = parts.content.iter().chain([&parts.accepted]).chain(&parts.state);
-    records.filter(|location| location.segment == segment).any(|location| {
-        let record = location.offset()..location.offset() + location.record_bytes();
-        let in_stretch = quarantined.iter().any(|found| match found.subject {
-            Subject::Stretch { segment: number, offset, length } => {
-                number == segment
-                    && offset <= place
-                    && place < offset + length
-                    && offset <= record.start
-                    && record.end <= offset + length
-            }
-            Subject::Message(_) => false,
-        });
-        record.contains(&place) || in_stretch
-    })
-}
-
-fn reported(id: u128, segment: u32, quarantined: &[Quarantined]) -> bool {
-    quarantined.iter().any(|found| match found.subject {
-        Subject::Message(message) => message.0 == id,
-        Subject::Stretch { segment: number, .. } => number == segment,
-    })
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod bench;
 mod contract;
 mod damage;
+mod examination;
 mod failure;
 mod model;
 mod support;

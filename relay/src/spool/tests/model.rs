@@ -1,8 +1,9 @@
 //! Random histories against a model: nothing acknowledged is lost, nothing removed comes back, a settlement is whole, whatever
-//! byte a crash cuts the last write at, with segments rotating and being reclaimed underneath.
+//! byte a crash cuts the last write at, with segments rotating and being reclaimed underneath; and damaged bytes cost only what they
+//! touch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
 use super::super::{Fate, Fates, Ledger, Settlement, Spool};
+use super::examination::{Kept, examine};
 use super::support::{
     Found, assert_balanced, assert_stored_as, content, directory, envelope, image, open, reclaimed, runtime,
     small, state, store,
@@ -282,6 +284,39 @@ impl Trial {
         self.verify(&recovery).await;
     }
 
+    /// The messages as they must be found, and where they are.
+    fn kept(&self) -> Kept {
+        let index = self.spool.handle.shared.index();
+        let kept = |(id, message): (&u128, &Message)| {
+            (*id, (message.size, message.state(), index.parts(MessageId(*id)).unwrap()))
+        };
+        self.model.messages.iter().map(kept).collect()
+    }
+
+    /// What a crash leaves behind, or an end in order, with these bytes of its segments flipped.
+    async fn damage(self, crash: bool, flips: Vec<(prop::sample::Index, prop::sample::Index)>) {
+        reclaimed(&self.spool).await;
+        let kept = self.kept();
+        let spool = self.spool.clone();
+        if !crash {
+            spool.close().await;
+        }
+        let image = image(self.directory.path());
+        let numbers: Vec<u32> =
+            (1..10_000).filter(|number| image.path().join(file_name(*number)).exists()).collect();
+        let mut flipped = Vec::new();
+        for (segment, place) in flips {
+            let segment = *segment.get(&numbers);
+            let path = image.path().join(file_name(segment));
+            let mut bytes = fs::read(&path).unwrap();
+            let place = place.index(bytes.len());
+            bytes[place] ^= 0xa5;
+            fs::write(&path, bytes).unwrap();
+            flipped.push((segment, place as u64));
+        }
+        examine(image.path(), small(), &kept, &flipped).await;
+    }
+
     async fn verify(&self, recovery: &Found) {
         assert_eq!(recovery.quarantined, [], "nothing is damaged");
         assert_eq!(recovery.messages.len(), self.model.messages.len());
@@ -316,6 +351,21 @@ proptest! {
                 trial.step(step).await;
             }
             trial.carry_out(Operation::Close).await;
+        });
+    }
+
+    #[test]
+    fn damage_anywhere_after_any_history_costs_only_the_messages_it_touches(
+        steps in prop::collection::vec(step(), 1..60),
+        flips in prop::collection::vec(any::<(prop::sample::Index, prop::sample::Index)>(), 1..5),
+        crash in any::<bool>(),
+    ) {
+        runtime().block_on(async {
+            let mut trial = Trial::new();
+            for step in steps {
+                trial.step(step).await;
+            }
+            trial.damage(crash, flips).await;
         });
     }
 }
