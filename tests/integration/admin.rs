@@ -1,5 +1,8 @@
 //! The admin API over TCP and the command line that speaks to it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use postroad_tests::binaries;
 use postroad_tests::http;
 use postroad_tests::ports::free_port;
@@ -180,9 +183,12 @@ async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
 
     setting.api("POST", &order(&dropped, "drop"), 200).await;
     setting.api("GET", &format!("/admin/v1/queue/{dropped}"), 404).await;
-    let logged = setting.relay.log().tail(1000);
-    let lines = logged.lines().filter(|line| line.contains("dropped by order") && line.contains(&dropped));
-    assert_eq!(lines.count(), 2, "{logged}");
+    let lines = RefCell::new(BTreeSet::new());
+    let both = |line: &str| {
+        let of_it = line.contains("dropped by order") && line.contains(&dropped);
+        (of_it && lines.borrow_mut().insert(line.to_owned())) && lines.borrow().len() == 2
+    };
+    setting.relay.log().wait_for("a line for each of two recipients", LIMIT, both).await.unwrap();
 
     setting.relay.restart().await.unwrap();
     // It is ready before it knows what the last run left.
