@@ -22,7 +22,7 @@ mod wire;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -40,6 +40,11 @@ use crate::smtp_server::faults::Script;
 use crate::smtp_server::ledger::Record;
 use crate::smtp_server::session::{Shared, serve};
 use crate::waiting::TimedOut;
+
+/// How long an address may be in use that nobody listens on, and the rest between two looks.
+const BIND_LIMIT: Duration = Duration::from_secs(2);
+/// See [`BIND_LIMIT`].
+const BIND_REST: Duration = Duration::from_millis(5);
 
 /// Why the fake upstream could not start.
 #[derive(Debug, thiserror::Error)]
@@ -245,11 +250,25 @@ impl SmtpServer {
     /// The bind's error.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
-        let listener = TcpListener::bind(self.address).await?;
+        let listener = bind(self.address).await?;
         let (cuts, cut_orders) = mpsc::unbounded_channel();
         let accepting = tokio::spawn(accept(listener, cut_orders, Arc::clone(&self.shared)));
         self.running = Some(Running { accepting, cuts });
         Ok(())
+    }
+}
+
+/// Binds, and tries again for a moment while the address is in use: between its fork and its exec a process that another test
+/// starts holds a copy of every socket, of one that has just been closed too.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let begin = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < BIND_LIMIT => {
+                tokio::time::sleep(BIND_REST).await;
+            }
+            bound => return bound,
+        }
     }
 }
 
