@@ -9,6 +9,8 @@ use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use super::index::{Index, SegmentUse};
 use super::ledger::{Fates, Ledger};
 use super::quarantine::Remains;
@@ -220,21 +222,22 @@ impl Replay {
         match header.kind {
             Kind::Content => self.content(header.id, location, payload, intact),
             Kind::Accepted => {
-                let accepted = intact.then(|| decode::<Accepted>(payload)).flatten();
+                let accepted = self.posting::<Accepted>(payload, intact);
                 self.accepted(header.id, location, accepted, segment);
             }
             Kind::State => {
-                let state = intact.then(|| decode::<State>(payload)).flatten();
+                let state = self.posting::<State>(payload, intact);
                 self.state(header.id, location, state, segment);
             }
+            // In its first form it has no payload.
+            Kind::Removed if header.length == 0 => self.removed(header.id, Fates::default()),
             Kind::Removed => {
-                // Without its payload, or in the form without one, it is a removal still.
-                let fates = intact.then(|| decode::<Fates>(payload)).flatten();
-                self.doubtful |= fates.is_none() && header.length > 0;
+                // Without its payload it is a removal still.
+                let fates = self.posting::<Fates>(payload, intact);
                 self.removed(header.id, fates.unwrap_or_default());
             }
             Kind::Ledger => {
-                if let Some(ledger) = intact.then(|| decode::<Ledger>(payload)).flatten() {
+                if let Some(ledger) = self.posting::<Ledger>(payload, intact) {
                     self.index.ledger = ledger;
                     self.accounted = true;
                 }
@@ -246,6 +249,14 @@ impl Replay {
             Kind::Group | Kind::Closed => {}
         }
         Ok(())
+    }
+
+    /// The payload of a record that adds to the account. When it cannot be read, nobody knows what: not even of a message that has
+    /// ended since, and is no loss.
+    fn posting<T: DeserializeOwned>(&mut self, payload: &[u8], intact: bool) -> Option<T> {
+        let read = intact.then(|| decode(payload)).flatten();
+        self.doubtful |= read.is_none();
+        read
     }
 
     fn content(&mut self, id: MessageId, location: Location, payload: &[u8], intact: bool) {

@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use super::super::record::CHUNK;
 use super::super::segment::{SEGMENT_HEADER, file_name};
-use super::super::{Fate, Options, Quarantined, Spool, SpoolError, Subject};
+use super::super::{Fate, Fates, Options, Quarantined, Settlement, Spool, SpoolError, Subject};
 use super::examination::{Kept, examine};
 use super::support::{
     assert_balanced, assert_stored, content, directory, envelope, image, open, reclaimed, settlement, small,
     state, store,
 };
-use crate::message::MessageId;
+use crate::message::{MessageId, RecipientState};
 
 /// A few segments with every kind of record in them.
 async fn fill(spool: &Spool) -> Kept {
@@ -81,6 +81,23 @@ async fn a_flipped_byte_after_a_crash_costs_only_the_messages_it_touches() {
     let (spool, _) = open(directory.path(), options());
     let kept = fill(&spool).await;
     flip_each(image(directory.path()).path(), &kept, 11).await;
+}
+
+/// All of it in one segment, so that no later account makes good what is wrong with this one.
+#[tokio::test]
+async fn a_flipped_byte_of_a_message_that_has_ended_leaves_the_account_in_balance() {
+    let directory = directory();
+    let (spool, _) = open(directory.path(), options());
+    store(&spool, 1, 100).await.unwrap();
+    let mut half = state(1);
+    half.recipients[0] = RecipientState::Delivered;
+    let fates = Fates::of(Fate::Delivered, 1);
+    let settlement =
+        Settlement { id: MessageId(1), state: Some(half), fates, under_way: vec![], accept: vec![] };
+    spool.settle(settlement).await.unwrap();
+    spool.remove(MessageId(1), Fate::Expired).await.unwrap();
+    spool.close().await;
+    flip_each(directory.path(), &Kept::new(), 1).await;
 }
 
 #[tokio::test]
