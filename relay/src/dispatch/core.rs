@@ -411,13 +411,7 @@ impl Core {
         let delivered = fates.iter().any(|fate| matches!(fate, Fate::Delivered(_) | Fate::Relayed(_)));
         let again = delivered && lane.delivered();
         let held = fates.iter().find_map(|fate| if let Fate::Held(hold) = fate { Some(hold) } else { None });
-        let decided = |fate: &Fate| !matches!(fate, Fate::Deferred(_) | Fate::Held(_));
-        let ending = match held {
-            Some(_) => Ending::PushedBack,
-            None if fates.iter().any(decided) => Ending::Decided,
-            None => Ending::Undecided,
-        };
-        lane.learn(ending, took, now);
+        lane.learn(Ending::of(fates), took, now);
         let known = held.map(|hold| lane.hold(hold, now));
         if again {
             self.tell(News::TakesMailAgain { upstream: upstream.clone() });

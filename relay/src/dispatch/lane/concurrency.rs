@@ -13,6 +13,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::delivery::Fate;
+
 /// The allowance at the beginning and after an outage: that of Postfix (`initial_destination_concurrency`).
 pub(super) const FIRST: usize = 5;
 /// The shortest time over which throughput is measured while the allowance grows for the first time.
@@ -41,6 +43,22 @@ pub(in crate::dispatch) enum Ending {
     PushedBack,
     /// The session broke, or the upstream closed it (421). Many services do so now and then for reasons of their own.
     Broken,
+}
+
+impl Ending {
+    /// How the transaction with these fates ended.
+    pub(in crate::dispatch) fn of(fates: &[Fate]) -> Self {
+        let any = |wanted: fn(&Fate) -> bool| fates.iter().any(wanted);
+        if any(|fate| matches!(fate, Fate::Held(_))) {
+            Self::PushedBack
+        } else if any(|fate| matches!(fate, Fate::Ambiguous(_))) {
+            Self::Broken
+        } else if any(|fate| !matches!(fate, Fate::Deferred(_))) {
+            Self::Decided
+        } else {
+            Self::Undecided
+        }
+    }
 }
 
 /// An allowance of sessions.
@@ -267,6 +285,16 @@ impl Concurrency {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_breaks_behind_the_content_is_no_throughput() {
+        let of = |fates: &[Fate]| Ending::of(fates);
+        let (ambiguous, deferred) = (Fate::Ambiguous("lost".into()), Fate::Deferred("later".into()));
+        let refused = Fate::Refused(smtp_protocol::Reply::bare(550, "no"));
+        assert_eq!(of(&[ambiguous.clone(), ambiguous]), Ending::Broken);
+        assert_eq!(of(&[deferred.clone(), refused]), Ending::Decided);
+        assert_eq!(of(&[deferred.clone(), deferred]), Ending::Undecided);
+    }
 
     const START: Duration = Duration::from_secs(1);
 
