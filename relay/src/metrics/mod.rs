@@ -1,79 +1,22 @@
 //! What the relay counts, in the names that `docs/reference/metrics.md` explains. Counters start at zero with the process, but
 //! for those of the spool's account.
 
+mod label;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::budget::Scope;
 use crate::spool::{Fate, Usage};
-use crate::submission::refusal::Reason;
-
-/// The label of everything that happens with one upstream.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct UpstreamLabel {
-    /// The Upstream's name.
-    pub upstream: String,
-}
-
-/// The label of what becomes of one route.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RouteLabel {
-    /// The route's name in the RelayPool.
-    pub route: String,
-}
-
-/// What decided a refusal.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RefusalLabel {
-    /// A name of [`Reason`].
-    pub reason: &'static str,
-}
-
-/// What became of a recipient.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct FateLabel {
-    /// A name of [`Fate`].
-    pub fate: &'static str,
-}
-
-/// Why it is unknown whether a recipient has its message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The session broke behind the content.
-    SessionLost,
-    /// The relay died while the content was being sent.
-    RelayDied,
-}
-
-/// The label of what is unknown.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct CauseLabel {
-    /// A name of [`Cause`].
-    pub cause: &'static str,
-}
-
-/// The label set of a cause.
-#[must_use]
-pub fn cause(cause: Cause) -> CauseLabel {
-    let cause = match cause {
-        Cause::SessionLost => "session_lost",
-        Cause::RelayDied => "relay_died",
-    };
-    CauseLabel { cause }
-}
-
-/// The label set of a refusal.
-#[must_use]
-pub fn refusal(reason: Reason) -> RefusalLabel {
-    RefusalLabel { reason: reason.name() }
-}
+pub use label::{
+    BudgetLabel, Cause, CauseLabel, FateLabel, RefusalLabel, RouteLabel, UpstreamLabel, budget, cause,
+    refusal, route, upstream,
+};
 
 /// All metrics of a relay. Counting is one atomic addition.
 #[derive(Debug)]
@@ -242,7 +185,11 @@ impl Metrics {
             ledger_queued: Gauge::default(),
         };
         metrics.register_submission();
-        metrics.register_delivery();
+        metrics.register_outcomes();
+        metrics.register_queue();
+        metrics.register_sessions();
+        metrics.register_upstreams();
+        metrics.register_routes();
         metrics.register_spool();
         metrics.register_recovery();
         metrics.register_ledger();
@@ -283,7 +230,7 @@ impl Metrics {
         r.register("configurations_refused", "Configurations refused", self.configurations_refused.clone());
     }
 
-    fn register_delivery(&mut self) {
+    fn register_outcomes(&mut self) {
         let r = &mut self.registry;
         r.register(
             "notifications",
@@ -330,6 +277,10 @@ impl Metrics {
             "Messages taken from other relays of the pool",
             self.messages_taken_over.clone(),
         );
+    }
+
+    fn register_queue(&mut self) {
+        let r = &mut self.registry;
         r.register("queue_messages", "Messages in the spool", self.queue_messages.clone());
         r.register_with_unit(
             "queue_oldest",
@@ -337,6 +288,10 @@ impl Metrics {
             Unit::Seconds,
             self.queue_oldest_seconds.clone(),
         );
+    }
+
+    fn register_sessions(&mut self) {
+        let r = &mut self.registry;
         r.register("sessions_opened", "Sessions opened to an upstream", self.sessions_opened.clone());
         r.register("sessions_failed", "Attempts to open a session that failed", self.sessions_failed.clone());
         r.register("sessions_open", "Sessions with an upstream open now", self.sessions_open.clone());
@@ -350,6 +305,10 @@ impl Metrics {
             "How many of these sessions are in use at most, because more carry no more (docs/concepts/sessions.md)",
             self.sessions_allowed.clone(),
         );
+    }
+
+    fn register_upstreams(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "upstream_drained",
             "1 while a person has ordered by the admin API that the upstream is given no more mail",
@@ -397,6 +356,10 @@ impl Metrics {
             "The port on which sessions with the upstream were opened last; the log says why better ones were passed over",
             self.upstream_port.clone(),
         );
+    }
+
+    fn register_routes(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "route_priority",
             "Which of a route's priorities takes its messages, counted from 1, the best; 0 while none of its upstreams works",
@@ -499,30 +462,11 @@ impl Metrics {
     }
 }
 
-/// The label set of an upstream.
-#[must_use]
-pub fn upstream(name: &str) -> UpstreamLabel {
-    UpstreamLabel { upstream: name.to_owned() }
-}
-
-/// The label set of what has a budget: one label, `upstream`, `route` or `identity`.
-pub type BudgetLabel = Vec<(&'static str, String)>;
-
-/// The label set of this budget.
-#[must_use]
-pub fn budget(scope: &Scope) -> BudgetLabel {
-    vec![(scope.kind(), scope.name().to_owned())]
-}
-
-/// The label set of a route.
-#[must_use]
-pub fn route(name: &str) -> RouteLabel {
-    RouteLabel { route: name.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Scope;
+    use crate::submission::refusal::Reason;
 
     /// `UPDATE=1 cargo test -p postroad-relay` rewrites the reference.
     #[test]
@@ -566,7 +510,7 @@ mod tests {
         }
         metrics.take_ledger(&Usage::default());
         let rendered = metrics.render();
-        let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics.rs by `make generate`. Do not edit. -->\n\n\
+        let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics/mod.rs by `make generate`. Do not edit. -->\n\n\
             Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process,\n\
             but for those of the ledger, which the spool keeps.\n\
             Those that concern an upstream have the label `upstream`, of a route `route`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
