@@ -99,9 +99,9 @@ pub struct LocalArguments {
     relay: Option<PathBuf>,
 }
 
-/// Arguments of `check`.
+/// Which installation a command is about, and how it is reached.
 #[derive(Debug, Args)]
-pub struct CheckArguments {
+struct Installation {
     /// The namespace of the leader election's Lease.
     #[arg(long, env = "POSTROAD_LEASE_NAMESPACE")]
     lease_namespace: String,
@@ -111,25 +111,33 @@ pub struct CheckArguments {
     /// The namespaces that the operator serves, separated by commas. Default: all.
     #[arg(long, env = "POSTROAD_WATCH_NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
-    /// How long the installation may take to become what it should be, in seconds.
-    #[arg(long, default_value_t = 60)]
-    wait_seconds: u64,
     /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
     #[arg(long, env = "POSTROAD_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    installation: Installation,
+    /// How long the installation may take to become what it should be, in seconds.
+    #[arg(long, default_value_t = 60)]
+    wait_seconds: u64,
 }
 
 impl CheckArguments {
     /// The kubeconfig to use, and the options. An empty variable counts as unset.
     #[must_use]
     pub fn options(self) -> (Option<PathBuf>, check::Options) {
+        let installation = self.installation;
         let options = check::Options {
-            namespaces: named(self.watch_namespaces),
-            lease_namespace: self.lease_namespace,
-            lease_name: self.lease_name,
+            namespaces: named(installation.watch_namespaces),
+            lease_namespace: installation.lease_namespace,
+            lease_name: installation.lease_name,
             limit: Duration::from_secs(self.wait_seconds),
         };
-        (self.kubeconfig.filter(|path| !path.as_os_str().is_empty()), options)
+        (given_path(installation.kubeconfig), options)
     }
 }
 
@@ -139,21 +147,11 @@ pub struct UninstallArguments {
     /// The operators' Deployment, in the Lease's namespace. Default: they have been stopped.
     #[arg(long, env = "POSTROAD_DEPLOYMENT")]
     deployment: Option<String>,
-    /// The namespace of the leader election's Lease.
-    #[arg(long, env = "POSTROAD_LEASE_NAMESPACE")]
-    lease_namespace: String,
-    /// The name of that Lease.
-    #[arg(long, env = "POSTROAD_LEASE_NAME", default_value = "postroad-operator")]
-    lease_name: String,
-    /// The namespaces that the operator serves, separated by commas. Default: all.
-    #[arg(long, env = "POSTROAD_WATCH_NAMESPACES", value_delimiter = ',')]
-    watch_namespaces: Vec<String>,
+    #[command(flatten)]
+    installation: Installation,
     /// How long the operators may take to stop, in seconds.
     #[arg(long, default_value_t = 60)]
     wait_seconds: u64,
-    /// A kubeconfig file. Default: KUBECONFIG or ~/.kube/config, and in a pod its own account.
-    #[arg(long, env = "POSTROAD_KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
 }
 
 impl UninstallArguments {
@@ -161,16 +159,22 @@ impl UninstallArguments {
     /// process id.
     #[must_use]
     pub fn options(self, host: &str, process: u32) -> (Option<PathBuf>, uninstall::Options) {
+        let installation = self.installation;
         let options = uninstall::Options {
-            namespaces: named(self.watch_namespaces),
+            namespaces: named(installation.watch_namespaces),
             deployment: self.deployment.filter(|name| !name.is_empty()),
-            lease_namespace: self.lease_namespace,
-            lease_name: self.lease_name,
+            lease_namespace: installation.lease_namespace,
+            lease_name: installation.lease_name,
             identity: format!("uninstall_{host}_{process}"),
             limit: Duration::from_secs(self.wait_seconds),
         };
-        (self.kubeconfig.filter(|path| !path.as_os_str().is_empty()), options)
+        (given_path(installation.kubeconfig), options)
     }
+}
+
+/// An empty variable counts as unset.
+fn given_path(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn named(names: Vec<String>) -> Vec<String> {
@@ -192,7 +196,7 @@ impl RunArguments {
     pub fn options(self, host: &str, process: u32) -> controllers::Options {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         controllers::Options {
-            kubeconfig: self.kubeconfig.filter(|path| !path.as_os_str().is_empty()),
+            kubeconfig: given_path(self.kubeconfig),
             namespaces: named(self.watch_namespaces),
             health_address: self.health_address,
             lease_namespace: given(self.lease_namespace),

@@ -1,7 +1,7 @@
 //! Relays that go for good, under load, with the service up and down: afterwards everything has arrived, and no volume is left with
 //! mail on it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::ListParams;
@@ -10,7 +10,7 @@ use postroad_tests::cluster::eventually;
 
 use crate::LIMIT;
 use crate::account::Row;
-use crate::scene::{CLIENTS, HELD, RATE, Scene};
+use crate::scene::Scene;
 
 /// Relays before; the service allows each of them one session.
 const MANY: usize = 4;
@@ -120,25 +120,16 @@ async fn wait_left(scene: &Scene, count: usize) -> anyhow::Result<()> {
 /// One departure under load.
 pub async fn survive(scene: &Scene, departure: Departure, problems: &mut Vec<String>) -> anyhow::Result<Row> {
     scene.make_pool(MANY).await?;
-    let (before, prefix) = (scene.service.totals().await?, departure.prefix());
-    scene.load.begin(&prefix, RATE, CLIENTS).await?;
-    let held = async {
-        scene.wait_held(HELD).await?;
-        let over = departure.befall(scene).await?;
-        wait_left(scene, departure.left()).await?;
-        if !departure.deletes() {
-            scene.wait_whole().await?;
-            scene.wait_obeyed().await?;
-        }
-        scene.wait_drained(&prefix).await?;
-        anyhow::Ok(over.elapsed())
-    };
-    let recovery = held.await;
-    let ledger = scene.load.end().await?;
-    let recovery: Duration = recovery?;
-    let arrived = scene.service.wait_for(&prefix, ledger.acknowledged.keys()).await?;
-    let after = scene.service.totals().await?;
-    let row = Row::of(departure.title(), ledger, &arrived, [&before, &after], 0, recovery);
-    problems.extend(row.problems(&arrived));
-    Ok(row)
+    let ran = scene
+        .under_load(&departure.prefix(), async || {
+            let over = departure.befall(scene).await?;
+            wait_left(scene, departure.left()).await?;
+            if !departure.deletes() {
+                scene.wait_whole().await?;
+                scene.wait_obeyed().await?;
+            }
+            Ok(over)
+        })
+        .await?;
+    Ok(ran.row(departure.title(), 0, problems))
 }

@@ -12,7 +12,7 @@ use crate::LIMIT;
 use crate::account::{Row, publish};
 use crate::departures::{self, Departure};
 use crate::installation::{NAMESPACE, installed, upgrade};
-use crate::scene::{CLIENTS, HELD, RATE, RELAYS, SESSIONS, Scene};
+use crate::scene::{RELAYS, SESSIONS, Scene};
 
 /// The time that outages last.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -232,36 +232,27 @@ async fn spread(scene: &Scene) -> anyhow::Result<()> {
 async fn survive(scene: &Scene, fault: Fault, problems: &mut Vec<String>) -> anyhow::Result<Row> {
     spread(scene).await?;
     scene.wait_whole().await?;
-    let (before, lives, prefix) = (scene.service.totals().await?, scene.lives().await?, fault.prefix());
-    scene.load.begin(&prefix, RATE, CLIENTS).await?;
-    let held = async {
-        scene.wait_held(HELD).await?;
-        let over = fault.befall(scene).await?;
-        if !fault.spares_relays() {
-            scene.wait_touched(&lives).await?;
-        }
-        scene.wait_whole().await?;
-        scene.wait_obeyed().await?;
-        scene.wait_drained(&prefix).await?;
-        anyhow::Ok(over.elapsed())
-    };
-    let recovery = held.await;
-    // Whatever went wrong, the load ends here, or the next fault would find it running.
-    let ledger = scene.load.end().await?;
-    let recovery = recovery?;
-    let arrived = scene.service.wait_for(&prefix, ledger.acknowledged.keys()).await?;
-    let after = scene.service.totals().await?;
+    let lives = scene.lives().await?;
+    let ran = scene
+        .under_load(&fault.prefix(), async || {
+            let over = fault.befall(scene).await?;
+            if !fault.spares_relays() {
+                scene.wait_touched(&lives).await?;
+            }
+            scene.wait_whole().await?;
+            scene.wait_obeyed().await?;
+            Ok(over)
+        })
+        .await?;
     let now = scene.lives().await?;
     if fault.spares_relays() != (now == lives) {
         problems.push(format!("{}: relay pods were {lives:?}, and are {now:?}", fault.title()));
     }
-    if matches!(fault, Fault::Changes) && after.users.get("other") <= before.users.get("other") {
-        problems.push(format!("the credentials were changed and never used: {:?}", after.users));
+    if matches!(fault, Fault::Changes) && ran.after.users.get("other") <= ran.before.users.get("other") {
+        problems.push(format!("the credentials were changed and never used: {:?}", ran.after.users));
     }
     let dead = if matches!(fault, Fault::PowerOff) { SESSIONS } else { 0 };
-    let row = Row::of(fault.title(), ledger, &arrived, [&before, &after], dead, recovery);
-    problems.extend(row.problems(&arrived));
-    Ok(row)
+    Ok(ran.row(fault.title(), dead, problems))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,19 +13,20 @@ use postroad_tests::cluster::{Cluster, NodeFacts, eventually};
 use postroad_tests::control_plane::{ControlPlaneError, TestNamespace, until};
 
 use crate::LIMIT;
+use crate::account::Row;
 use crate::installation::{NAMESPACE, RELEASE};
-use crate::peers::{Load, Sending, Service, is_ready, tls_secret};
+use crate::peers::{Arrived, Ledger, Load, Sending, Service, Totals, is_ready, tls_secret};
 
 /// Relays of the pool that meets the faults, and sessions that all of them together may hold to the service.
 pub const RELAYS: usize = 2;
 /// See [`RELAYS`].
 pub const SESSIONS: usize = 4;
 /// Offered load: messages per second, and over how many sessions.
-pub const RATE: usize = 150;
+const RATE: usize = 150;
 /// See [`RATE`].
-pub const CLIENTS: usize = 12;
+const CLIENTS: usize = 12;
 /// What has to be held before a fault, messages per second.
-pub const HELD: f64 = 100.0;
+const HELD: f64 = 100.0;
 
 pub struct Scene {
     pub cluster: &'static Cluster,
@@ -64,6 +65,25 @@ spec:
   routes: [{{name: everything, upstreams: [{{name: service}}]}}]
 "
     )
+}
+
+/// What came of a fault under load.
+pub struct Ran {
+    ledger: Ledger,
+    arrived: Arrived,
+    pub before: Totals,
+    pub after: Totals,
+    recovery: Duration,
+}
+
+impl Ran {
+    /// Its line of the table; what is wrong with it goes to `problems`. For `dead` see [`Row::of`].
+    pub fn row(self, title: &'static str, dead: usize, problems: &mut Vec<String>) -> Row {
+        let totals = [&self.before, &self.after];
+        let row = Row::of(title, self.ledger, &self.arrived, totals, dead, self.recovery);
+        problems.extend(row.problems(&self.arrived));
+        row
+    }
 }
 
 impl Scene {
@@ -180,6 +200,30 @@ impl Scene {
         };
         until(&pools, "main", "is reported on by an operator", LIMIT, reported).await?;
         Ok(())
+    }
+
+    /// What `fault` comes to while an app sends. It answers from when on the recovery counts, which lasts until what was acknowledged
+    /// by its end has arrived.
+    pub async fn under_load(
+        &self,
+        prefix: &str,
+        fault: impl AsyncFnOnce() -> anyhow::Result<Instant>,
+    ) -> anyhow::Result<Ran> {
+        let before = self.service.totals().await?;
+        self.load.begin(prefix, RATE, CLIENTS).await?;
+        let recovery = async {
+            self.wait_held(HELD).await?;
+            let over = fault().await?;
+            self.wait_drained(prefix).await?;
+            anyhow::Ok(over.elapsed())
+        };
+        let recovery = recovery.await;
+        // Whatever went wrong, the load ends here, or the next fault would find it running.
+        let ledger = self.load.end().await?;
+        let recovery = recovery?;
+        let arrived = self.service.wait_for(prefix, ledger.acknowledged.keys()).await?;
+        let after = self.service.totals().await?;
+        Ok(Ran { ledger, arrived, before, after, recovery })
     }
 
     /// Waits until as many messages have arrived as were acknowledged at the time of the call.

@@ -100,24 +100,26 @@ fn cases_with_a_second_message_in_flight() -> Vec<(Vec<Fault>, Expected)> {
     cases
 }
 
+/// The steps of a session with one message.
+const STEPS: [Stage; 10] = [
+    Stage::Greeting,
+    Stage::Ehlo,
+    Stage::StartTls,
+    Stage::Handshake,
+    Stage::Authentication,
+    Stage::Mail,
+    Stage::Recipient,
+    Stage::Data,
+    Stage::ContentStart,
+    Stage::Content,
+];
+
 fn cases() -> Vec<(Vec<Fault>, Expected)> {
     let mut cases = Vec::new();
     let mut add = |stage: &Stage, actions: &[Action], expected| {
         cases.extend(actions.iter().map(|action| (vec![first(stage.clone(), action.clone())], expected)));
     };
-    let steps = [
-        Stage::Greeting,
-        Stage::Ehlo,
-        Stage::StartTls,
-        Stage::Handshake,
-        Stage::Authentication,
-        Stage::Mail,
-        Stage::Recipient,
-        Stage::Data,
-        Stage::ContentStart,
-        Stage::Content,
-    ];
-    for stage in &steps {
+    for stage in &STEPS {
         add(stage, &[Action::Close, Action::Abort], Expected::Once);
         if !matches!(stage, Stage::Handshake | Stage::ContentStart) {
             add(stage, &gibberish(), Expected::Once);
@@ -151,20 +153,8 @@ fn cases() -> Vec<(Vec<Fault>, Expected)> {
 
 /// An upstream that goes silent at each step, or amid a reply: it is left, and what it may have kept is sent again.
 fn cases_of_silence() -> Vec<(Vec<Fault>, Expected)> {
-    let steps = [
-        Stage::Greeting,
-        Stage::Ehlo,
-        Stage::StartTls,
-        Stage::Handshake,
-        Stage::Authentication,
-        Stage::Mail,
-        Stage::Recipient,
-        Stage::Data,
-        Stage::ContentStart,
-        Stage::Content,
-    ];
     let mut cases: Vec<_> =
-        steps.map(|stage| (vec![first(stage, Action::Stall)], Expected::Once)).into_iter().collect();
+        STEPS.map(|stage| (vec![first(stage, Action::Stall)], Expected::Once)).into_iter().collect();
     // What follows a half reply in one piece would complete it; behind these nothing follows.
     for stage in [Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Authentication, Stage::Content] {
         cases.push((vec![first(stage, Action::Raw(b"250-half".to_vec()))], Expected::Once));
