@@ -1,5 +1,6 @@
 //! Five relays share what a service takes: 500 messages a second, a fifth each, also while one of them is replaced.
 
+use futures::future::join_all;
 use kube::ResourceExt;
 use postroad_tests::cluster::eventually;
 
@@ -10,7 +11,7 @@ use crate::scene::Scene;
 const RELAYS: usize = 5;
 /// Messages that the service takes in any second from each relay.
 const SHARE: usize = 100;
-/// Messages that wait when the service comes up: enough for several seconds at the whole rate.
+/// Messages that wait when the relays begin: enough for several seconds at the whole rate.
 const QUEUED: usize = 6000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,13 +23,14 @@ async fn five_relays_never_exceed_their_budget_though_one_is_replaced_in_the_mid
     scene.kubectl(&["patch", "upstream", "service", "--type=merge", "--patch", &budget]).await.unwrap();
     scene.wait_obeyed().await.unwrap();
 
-    scene.service.down().await.unwrap();
+    // Held back by order and not by an outage, after which each relay would come back at a time of its own.
+    order(&scene, "drain").await;
     // Connections are spread over the relays at random: many, so that each relay gets its part.
     scene.load.begin("rates", 1000, 8 * RELAYS).await.unwrap();
     scene.wait_acknowledged(QUEUED).await.unwrap();
     let ledger = scene.load.end().await.unwrap();
 
-    scene.service.up().await.unwrap();
+    order(&scene, "resume").await;
     let third = async || {
         let count = scene.service.arrived("rates").await?.len();
         anyhow::Ok(if count >= QUEUED / 3 { Ok(()) } else { Err(format!("{count} have")) })
@@ -49,4 +51,13 @@ async fn five_relays_never_exceed_their_budget_though_one_is_replaced_in_the_mid
     // Without their budgets relays that have so much to send would send more.
     assert!(busiest.all > rate * 4 / 5, "the rate was not used: {busiest:?}");
     scene.wait_whole().await.unwrap();
+}
+
+/// Gives every relay the order about its upstream, as a person would.
+async fn order(scene: &Scene, act: &str) {
+    let orders = scene.relays().await.unwrap().into_iter().map(|relay| async move {
+        let pod = relay.name_any();
+        scene.kubectl(&["exec", &pod, "--", "postroad-relay", "upstream", act, "service"]).await.unwrap();
+    });
+    join_all(orders).await;
 }
