@@ -114,5 +114,12 @@ async fn half_open_sessions_keep_nobody_out() {
     }
     let waited = begin.elapsed();
     assert!(waited < Duration::from_secs(u64::from(COMMAND) + 5), "{waited:?}");
+    // Their time ends one after another: only when each has been told so is there room for certain.
+    for mut client in held {
+        if client.reply().await.unwrap().code == 220 {
+            let goodbye = client.reply().await.unwrap();
+            assert_eq!((goodbye.code, goodbye.enhanced()), (421, Some("4.4.2")), "{goodbye}");
+        }
+    }
     setting.only_what_is_in_order_arrives(0).await;
 }
