@@ -1,4 +1,4 @@
-//! Content as it arrives: transparency undone, the end found (RFC 5321 §4.1.1.4, §4.5.2). Pure.
+//! Content as it arrives: transparency undone, the end found (RFC 5321 §4.1.1.4, §4.5.2), or as chunks have it. Pure.
 //!
 //! Only CRLF ends a line and only CRLF "." CRLF ends the content. Octets are kept as they came, wrong line ends too; the
 //! caller is told of those and holds them against the client.
@@ -19,6 +19,15 @@ pub(crate) struct ReadContent {
     pub(crate) content: Bytes,
     /// Whether a CR or LF stood alone somewhere.
     pub(crate) bare_line_end: bool,
+}
+
+impl ReadContent {
+    /// A content that came by BDAT, as it is (RFC 3030 §2).
+    pub(crate) fn without_transparency(content: Bytes) -> Self {
+        let line_ends = content.windows(2).filter(|pair| *pair == b"\r\n").count();
+        let single = content.iter().filter(|octet| matches!(octet, b'\r' | b'\n')).count();
+        Self { content, bare_line_end: single != 2 * line_ends }
+    }
 }
 
 impl ContentReader {
@@ -71,6 +80,20 @@ mod tests {
     #[test]
     fn transparency_is_undone_however_the_input_is_split() {
         check(b"a\r\n..\r\n...b\r\n\r\n.\r\nQUIT\r\n", b"a\r\n.\r\n..b\r\n\r\n", b"QUIT\r\n", false);
+    }
+
+    #[test]
+    fn a_chunk_is_kept_as_it_is_and_a_bare_line_end_in_it_is_told() {
+        for (octets, bare) in [
+            (&b"a\r\n.\r\n"[..], false),
+            (b"\r\n\r\n", false),
+            (b"a\nb\r\n", true),
+            (b"\r\r\n\n", true),
+            (b"", false),
+        ] {
+            let read = ReadContent::without_transparency(Bytes::copy_from_slice(octets));
+            assert_eq!((&read.content[..], read.bare_line_end), (octets, bare));
+        }
     }
 
     #[test]

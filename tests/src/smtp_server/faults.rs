@@ -30,9 +30,9 @@ pub enum Stage {
     RecipientIs(String),
     /// In place of the answer to DATA.
     Data,
-    /// After 354, once the first octets of the content have come.
+    /// After 354 or behind BDAT, once the first octets of the content have come.
     ContentStart,
-    /// After the final dot, in place of the answer to the content.
+    /// After the final dot or the last chunk, in place of the answer to the content.
     Content,
     /// In place of the answer to RSET.
     Reset,

@@ -7,10 +7,12 @@
 //! mod        the accept loop; what a test holds
 //! settings   how the server presents itself
 //! faults     what goes wrong, when
-//! session    the dialogue            wire, content, path   its parts without SMTP state
+//! session    the dialogue
+//! authentication, content, path, wire   its parts without SMTP state
 //! ledger     what was seen
 //! ```
 
+mod authentication;
 mod content;
 mod faults;
 mod ledger;
@@ -154,10 +156,19 @@ impl SmtpServer {
         change(&mut lock(&self.shared.settings));
     }
 
-    /// Gives `user` this password from now on; sessions that have authenticated stay so.
+    /// Gives `user` this password from now on; [`Settings::expired_credentials`] says what becomes of sessions that have
+    /// authenticated.
     pub fn set_password(&self, user: &str, password: &str) {
         self.change(|settings| {
             settings.users.insert(user.to_owned(), password.to_owned());
+        });
+    }
+
+    /// Lets `user` authenticate with this access token, and with no other, from now on; [`Settings::expired_credentials`] says what
+    /// becomes of sessions that have authenticated.
+    pub fn set_access_token(&self, user: &str, token: &str) {
+        self.change(|settings| {
+            settings.access_tokens.insert(user.to_owned(), token.to_owned());
         });
     }
 

@@ -1,5 +1,5 @@
 //! One session of the fake upstream: the dialogue of RFC 5321 with STARTTLS (RFC 3207), AUTH (RFC 4954), PIPELINING
-//! (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152) and ENHANCEDSTATUSCODES (RFC 2034).
+//! (RFC 2920), CHUNKING (RFC 3030), SIZE (RFC 1870), 8BITMIME (RFC 6152) and ENHANCEDSTATUSCODES (RFC 2034).
 //!
 //! It follows the script before it answers, writes what it saw into the ledger, and holds what its client does wrong
 //! against it as a violation. Written without `smtp-protocol`, whose judge it is. Spawned by the accept loop.
@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::lock::lock;
+use crate::smtp_server::authentication::{self, Claim, Exchange};
 use crate::smtp_server::content::ReadContent;
 use crate::smtp_server::faults::{Action, Occurrence, Script, Stage};
 use crate::smtp_server::ledger::{ReceivedMessage, Record};
@@ -122,6 +122,8 @@ struct Transaction {
     parameters: Vec<String>,
     recipients: Vec<String>,
     eight_bit: bool,
+    /// What came by BDAT so far.
+    chunks: BytesMut,
 }
 
 struct Session {
@@ -130,7 +132,8 @@ struct Session {
     esmtp: bool,
     greeted: bool,
     encrypted: bool,
-    user: Option<String>,
+    /// What the client has authenticated with.
+    claim: Option<Claim>,
     transaction: Option<Transaction>,
     carried: usize,
 }
@@ -143,7 +146,7 @@ impl Session {
             esmtp: false,
             greeted: false,
             encrypted: false,
-            user: None,
+            claim: None,
             transaction: None,
             carried: 0,
         }
@@ -197,7 +200,7 @@ impl Session {
 
     /// After the handshake nothing said before it counts (RFC 3207 §4.2).
     fn forget(&mut self) {
-        (self.esmtp, self.greeted, self.user, self.transaction) = (false, false, None, None);
+        (self.esmtp, self.greeted, self.claim, self.transaction) = (false, false, None, None);
     }
 
     async fn greet(&mut self, wire: &mut Wire, reset: &Reset) -> io::Result<Next> {
@@ -237,6 +240,7 @@ impl Session {
             "MAIL" => self.mail(wire, argument),
             "RCPT" => self.recipient(wire, argument),
             "DATA" => return self.data(wire, reset).await,
+            "BDAT" => return self.chunk(wire, reset, argument).await,
             "RSET" => {
                 self.transaction = None;
                 self.reply(wire, 250, "2.0.0", "reset");
@@ -260,7 +264,8 @@ impl Session {
         if line.octets > 512 && !matches!(verb, "AUTH" | "MAIL" | "RCPT") {
             self.violation("a command line is longer than 512 octets (RFC 5321 §4.5.3.1.4)");
         }
-        if pending == 0 {
+        // Behind BDAT comes its chunk, which is looked at when it has been read.
+        if pending == 0 || verb == "BDAT" {
             return;
         }
         if !self.shared.setting(|settings| settings.pipelining) || !self.esmtp {
@@ -311,15 +316,19 @@ impl Session {
         if self.shared.tls == TlsMode::StartTls && !self.encrypted {
             lines.push("STARTTLS".to_owned());
         }
+        if settings.chunking {
+            lines.push("CHUNKING".to_owned());
+        }
         if self.offers_authentication(settings) {
-            lines.push(format!("AUTH {}LOGIN", if settings.offer_plain { "PLAIN " } else { "" }));
+            lines.push(authentication::offer(settings));
         }
         lines.extend(settings.further_extensions.iter().cloned());
         lines
     }
 
     fn offers_authentication(&self, settings: &Settings) -> bool {
-        !settings.users.is_empty() && (self.encrypted || settings.authentication_in_the_clear)
+        let anybody = !settings.users.is_empty() || !settings.access_tokens.is_empty();
+        anybody && (self.encrypted || settings.authentication_in_the_clear)
     }
 
     fn start_tls(&self, wire: &mut Wire) -> Next {
@@ -333,69 +342,35 @@ impl Session {
 
     async fn authenticate(&mut self, wire: &mut Wire, argument: &str) -> io::Result<Next> {
         let offered = self.shared.setting(|settings| self.offers_authentication(settings));
-        if !offered || self.user.is_some() || self.transaction.is_some() {
+        if !offered || self.claim.is_some() || self.transaction.is_some() {
             self.refuse(wire, 503, "5.5.1", "AUTH is not possible now", "AUTH");
             return Ok(Next::Continue);
         }
-        let (mechanism, initial) = argument.split_once(' ').unwrap_or((argument, ""));
-        let credentials = match mechanism.to_ascii_uppercase().as_str() {
-            "PLAIN" => self.plain(wire, initial).await?,
-            "LOGIN" => self.login(wire, initial).await?,
-            _ => {
-                self.refuse(
-                    wire,
-                    504,
-                    "5.5.4",
-                    "this mechanism is not offered",
-                    "AUTH with an unknown mechanism",
-                );
-                return Ok(Next::Continue);
+        let shared = Arc::clone(&self.shared);
+        match authentication::exchange(wire, argument, || shared.pace()).await? {
+            Exchange::Claimed(claim) => self.judge_claim(wire, claim).await?,
+            Exchange::Malformed => {
+                self.refuse(wire, 501, "5.5.2", "credentials were cancelled or not base64", "AUTH");
             }
-        };
-        match credentials {
-            Some((user, password)) => self.check_password(wire, user, &password),
-            None => self.refuse(wire, 501, "5.5.2", "credentials were cancelled or not base64", "AUTH"),
+            Exchange::UnknownMechanism => {
+                let command = "AUTH with an unknown mechanism";
+                self.refuse(wire, 504, "5.5.4", "this mechanism is not offered", command);
+            }
         }
         Ok(Next::Continue)
     }
 
-    /// RFC 4616: authorization identity, NUL, authentication identity, NUL, password.
-    async fn plain(&self, wire: &mut Wire, initial: &str) -> io::Result<Option<(String, String)>> {
-        let encoded = if initial.is_empty() { self.ask(wire, "").await? } else { Some(initial.to_owned()) };
-        let Some(message) = encoded.and_then(|encoded| decoded(&encoded)) else { return Ok(None) };
-        let parts: Vec<&str> = message.split('\0').collect();
-        Ok(match parts[..] {
-            [_, user, password] => Some((user.to_owned(), password.to_owned())),
-            _ => None,
-        })
-    }
-
-    async fn login(&self, wire: &mut Wire, initial: &str) -> io::Result<Option<(String, String)>> {
-        let user =
-            if initial.is_empty() { self.ask(wire, "Username:").await? } else { Some(initial.to_owned()) };
-        let Some(user) = user.and_then(|user| decoded(&user)) else { return Ok(None) };
-        let Some(password) = self.ask(wire, "Password:").await? else { return Ok(None) };
-        Ok(decoded(&password).map(|password| (user, password)))
-    }
-
-    async fn ask(&self, wire: &mut Wire, prompt: &str) -> io::Result<Option<String>> {
-        wire.queue(format!("334 {}\r\n", STANDARD.encode(prompt)).as_bytes());
-        Ok(wire.line(|| self.shared.pace()).await?.map(|line| line.text).filter(|text| text != "*"))
-    }
-
-    fn check_password(&mut self, wire: &mut Wire, user: String, password: &str) {
-        let right =
-            self.shared.setting(|settings| settings.users.get(&user).is_some_and(|known| known == password));
-        self.shared.record.change_session(self.id, |session| match right {
-            true => session.user = Some(user.clone()),
-            false => session.failed_authentications += 1,
-        });
-        if right {
-            self.user = Some(user);
+    async fn judge_claim(&mut self, wire: &mut Wire, claim: Claim) -> io::Result<()> {
+        if self.shared.setting(|settings| claim.holds(settings)) {
+            self.shared.record.change_session(self.id, |session| session.user = Some(claim.user.clone()));
+            self.claim = Some(claim);
             self.reply(wire, 235, "2.7.0", "authenticated");
         } else {
+            self.shared.record.change_session(self.id, |session| session.failed_authentications += 1);
+            authentication::report(wire, &claim, || self.shared.pace()).await?;
             self.reply(wire, 535, "5.7.8", "authentication failed");
         }
+        Ok(())
     }
 
     fn mail(&mut self, wire: &mut Wire, argument: &str) {
@@ -403,8 +378,15 @@ impl Session {
         if settings.require_tls && !self.encrypted {
             return self.reply(wire, 530, "5.7.0", "must issue a STARTTLS command first");
         }
-        if settings.require_authentication && self.user.is_none() {
-            return self.reply(wire, 530, "5.7.0", "authentication required");
+        match &self.claim {
+            None if settings.require_authentication => {
+                return self.reply(wire, 530, "5.7.0", "authentication required");
+            }
+            Some(claim) if !claim.holds(&settings) && settings.expired_credentials.is_some() => {
+                let reply = settings.expired_credentials.unwrap_or_default();
+                return wire.queue(format!("{reply}\r\n").as_bytes());
+            }
+            _ => {}
         }
         if !self.greeted || self.transaction.is_some() {
             return self.refuse(wire, 503, "5.5.1", "bad sequence of commands", "MAIL");
@@ -423,7 +405,7 @@ impl Session {
         }
         let eight_bit = parameters.iter().any(|parameter| parameter.eq_ignore_ascii_case("BODY=8BITMIME"));
         self.transaction =
-            Some(Transaction { reverse_path: path, parameters, recipients: Vec::new(), eight_bit });
+            Some(Transaction { reverse_path: path, parameters, eight_bit, ..Transaction::default() });
         self.reply(wire, 250, "2.1.0", "sender ok");
     }
 
@@ -477,31 +459,84 @@ impl Session {
         }
     }
 
-    async fn data(&mut self, wire: &mut Wire, reset: &Reset) -> io::Result<Next> {
-        if self.transaction.as_ref().is_none_or(|transaction| transaction.recipients.is_empty()) {
-            if self.transaction.is_none() {
-                self.sequence_refused(wire, "DATA");
-            } else {
+    /// Whether there is somebody to take a content for; answers the command if not.
+    fn has_recipients(&self, wire: &mut Wire, command: &str) -> bool {
+        match &self.transaction {
+            None => self.sequence_refused(wire, command),
+            Some(transaction) if transaction.recipients.is_empty() => {
                 self.reply(wire, 554, "5.5.1", "no valid recipients");
             }
+            Some(_) => return true,
+        }
+        false
+    }
+
+    /// Waits for the first octets of a content and does what the script says then; the reason if the session ends by that.
+    async fn begin_content(&self, wire: &mut Wire, reset: &Reset) -> io::Result<Option<&'static str>> {
+        if !wire.some_input(self.shared.pace()).await? {
+            return Ok(Some("closed by the client before the content"));
+        }
+        Ok(match self.follow_script(wire, reset, &Stage::ContentStart, None).await? {
+            Verdict::Proceed => None,
+            // The client goes on with its content, which would be read as commands: nothing but the end is left.
+            Verdict::Answered => Some("answered amid the content by script"),
+            Verdict::End(end) => Some(end),
+        })
+    }
+
+    async fn data(&mut self, wire: &mut Wire, reset: &Reset) -> io::Result<Next> {
+        if !self.has_recipients(wire, "DATA") {
+            return Ok(Next::Continue);
+        }
+        if self.transaction.as_ref().is_some_and(|transaction| !transaction.chunks.is_empty()) {
+            self.refuse(wire, 503, "5.5.1", "DATA behind BDAT", "DATA");
             return Ok(Next::Continue);
         }
         wire.queue(b"354 end with <CRLF>.<CRLF>\r\n");
         wire.flush().await?;
+        if let Some(end) = self.begin_content(wire, reset).await? {
+            return Ok(Next::End(end));
+        }
         let shared = Arc::clone(&self.shared);
-        if !wire.some_input(shared.pace()).await? {
-            return Ok(Next::End("closed by the client before the content"));
-        }
-        match self.follow_script(wire, reset, &Stage::ContentStart, None).await? {
-            Verdict::Proceed => {}
-            // The client goes on with its content, which would be read as commands: nothing but the end is left.
-            Verdict::Answered => return Ok(Next::End("answered amid the content by script")),
-            Verdict::End(end) => return Ok(Next::End(end)),
-        }
         match wire.content(|| shared.pace()).await? {
             Some(content) => self.end_of_content(wire, reset, content).await,
             None => Ok(Next::End("closed by the client amid the content")),
         }
+    }
+
+    /// BDAT (RFC 3030 §2). The chunk is read whatever becomes of it; one whose length is unknown would be read as commands.
+    async fn chunk(&mut self, wire: &mut Wire, reset: &Reset, argument: &str) -> io::Result<Next> {
+        let (octets, last) = argument
+            .split_once(' ')
+            .map_or((argument, false), |(octets, last)| (octets, last.eq_ignore_ascii_case("LAST")));
+        let Ok(octets) = octets.parse::<usize>() else {
+            self.refuse(wire, 501, "5.5.4", "malformed BDAT", "BDAT");
+            return Ok(Next::End("closed behind BDAT without a length"));
+        };
+        if !self.shared.setting(|settings| settings.chunking) {
+            self.violation("BDAT was not offered (RFC 3030 §2)");
+        }
+        let wanted = self.has_recipients(wire, "BDAT");
+        if wanted
+            && octets > 0
+            && let Some(end) = self.begin_content(wire, reset).await?
+        {
+            return Ok(Next::End(end));
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(chunk) = wire.octets(octets, || shared.pace()).await? else {
+            return Ok(Next::End("closed by the client amid a chunk"));
+        };
+        let Some(transaction) = self.transaction.as_mut().filter(|_| wanted) else {
+            return Ok(Next::Continue);
+        };
+        transaction.chunks.extend_from_slice(&chunk);
+        if last {
+            let content = std::mem::take(&mut transaction.chunks).freeze();
+            return self.end_of_content(wire, reset, ReadContent::without_transparency(content)).await;
+        }
+        self.reply(wire, 250, "2.0.0", "taken");
+        Ok(Next::Continue)
     }
 
     async fn end_of_content(
@@ -566,7 +601,7 @@ impl Session {
             recipients: transaction.recipients,
             content: read.content,
             tls: self.encrypted,
-            user: self.user.clone(),
+            user: self.claim.as_ref().map(|claim| claim.user.clone()),
             acknowledged,
             received: Instant::now(),
         };
@@ -682,12 +717,4 @@ fn declared_size(parameters: &[String]) -> u64 {
         parameter.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("SIZE"))?.1.parse().ok()
     };
     parameters.iter().find_map(size).unwrap_or(0)
-}
-
-fn decoded(text: &str) -> Option<String> {
-    // RFC 4954 §4: "=" stands for an empty initial response.
-    if text == "=" {
-        return Some(String::new());
-    }
-    String::from_utf8(STANDARD.decode(text).ok()?).ok()
 }

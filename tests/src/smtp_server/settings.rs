@@ -48,14 +48,20 @@ pub struct Settings {
     pub require_tls: bool,
     /// Refuse MAIL with 530 until the client has authenticated.
     pub require_authentication: bool,
-    /// Who may authenticate, with which password. AUTH is offered when this is not empty.
+    /// Who may authenticate, with which password. AUTH PLAIN and LOGIN are offered when this is not empty.
     pub users: BTreeMap<String, String>,
+    /// Who may authenticate with which OAuth 2.0 access token. AUTH XOAUTH2 is offered when this is not empty.
+    pub access_tokens: BTreeMap<String, String>,
+    /// The reply to MAIL in a session whose password or token is no longer its user's. `None`: what has authenticated stays so.
+    pub expired_credentials: Option<String>,
     /// Offer AUTH on connections in the clear as well. RFC 4954 §4 forbids it, some upstreams do it.
     pub authentication_in_the_clear: bool,
     /// Offer AUTH PLAIN; off leaves LOGIN alone.
     pub offer_plain: bool,
     /// Offer PIPELINING (RFC 2920).
     pub pipelining: bool,
+    /// Offer CHUNKING (RFC 3030).
+    pub chunking: bool,
     /// Offer SIZE with this maximum (RFC 1870); longer messages get 552. `None` offers no SIZE and takes all.
     pub size: Option<u64>,
     /// Offer 8BITMIME (RFC 6152).
@@ -73,16 +79,19 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// A server with all four extensions, no users, nothing required and no limits but a maximum size of 50 MiB.
+    /// A server with PIPELINING, SIZE, 8BITMIME and ENHANCEDSTATUSCODES, no users, nothing required and no limits but a maximum size of 50 MiB.
     fn default() -> Self {
         Self {
             hostname: "upstream.test".to_owned(),
             require_tls: false,
             require_authentication: false,
             users: BTreeMap::new(),
+            access_tokens: BTreeMap::new(),
+            expired_credentials: None,
             authentication_in_the_clear: false,
             offer_plain: true,
             pipelining: true,
+            chunking: false,
             size: Some(50 * 1024 * 1024),
             eight_bit_mime: true,
             enhanced_status_codes: true,

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::conservation::{self, account};
 use crate::lettre_client::{LettreClient, LettreOptions};
@@ -90,6 +93,50 @@ async fn auth_login_is_taken_and_mail_without_auth_is_not() {
     assert_eq!(client.auth_login("user", "secret").await.unwrap().code, 235);
     assert_eq!(send(&mut client, "t-1").await.unwrap(), 250);
     assert_eq!(server.sessions()[0].failed_authentications, 1);
+}
+
+#[tokio::test]
+async fn an_access_token_is_taken_while_it_is_the_users() {
+    let settings = Settings {
+        require_authentication: true,
+        authentication_in_the_clear: true,
+        expired_credentials: Some("530 5.7.0 expired".to_owned()),
+        ..Settings::default()
+    };
+    let server = SmtpServer::start(Options { settings, ..Options::default() }).await.unwrap();
+    server.set_access_token("user", "token");
+    let mut client = open(&server).await;
+    let bearer = |token: &str| STANDARD.encode(format!("user=user\u{1}auth=Bearer {token}\u{1}\u{1}"));
+    let refused = client.command(&format!("AUTH XOAUTH2 {}", bearer("other"))).await.unwrap();
+    assert_eq!(refused.code, 334, "an error report comes before the refusal");
+    assert_eq!(client.command("").await.unwrap().code, 535);
+    assert_eq!(client.command(&format!("AUTH XOAUTH2 {}", bearer("token"))).await.unwrap().code, 235);
+    assert_eq!(send(&mut client, "t-1").await.unwrap(), 250);
+    server.set_access_token("user", "next");
+    assert_eq!(send(&mut client, "t-2").await.unwrap(), 530);
+    assert_eq!(server.messages()[0].user.as_deref(), Some("user"));
+}
+
+#[tokio::test]
+async fn chunks_are_put_together_and_one_that_nobody_takes_is_read_all_the_same() {
+    let server = SmtpServer::plain().await.unwrap();
+    server.change(|settings| settings.chunking = true);
+    let mut client = open(&server).await;
+    client
+        .send(b"BDAT 6 LAST\r\nQUIT\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n")
+        .await
+        .unwrap();
+    client.send(b"BDAT 5\r\na\r\n.\rBDAT 1 LAST\r\n\n").await.unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(client.reply().await.unwrap().code);
+    }
+    assert_eq!(codes, [503, 250, 250, 250, 250]);
+    assert_eq!(server.messages()[0].content, "a\r\n.\r\n");
+    assert_eq!(server.violations(), []);
+    server.change(|settings| settings.chunking = false);
+    assert_eq!(client.command("BDAT 0 LAST").await.unwrap().code, 503);
+    assert!(server.violations()[0].what.contains("BDAT was not offered"));
 }
 
 #[tokio::test]

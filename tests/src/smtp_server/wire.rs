@@ -5,7 +5,7 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
@@ -96,6 +96,20 @@ impl Wire {
                 return Ok(None);
             }
         }
+    }
+
+    /// Exactly so many octets; `None` when the client closed first.
+    pub(crate) async fn octets(
+        &mut self,
+        count: usize,
+        pace: impl Fn() -> Option<Pace>,
+    ) -> io::Result<Option<Bytes>> {
+        while self.input.len() < count {
+            if !self.fill(pace()).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.input.split_to(count).freeze()))
     }
 
     /// Waits until at least one octet is there; false when the client closed.
