@@ -6,6 +6,7 @@ mod ambiguity;
 mod chart;
 mod client_certificates;
 mod conservation;
+mod credentials;
 mod departure;
 mod divisions;
 mod failures;

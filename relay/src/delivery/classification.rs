@@ -42,6 +42,8 @@ pub struct Hold {
 const TOO_MUCH: u16 = 552;
 /// Permanent replies to mail commands that are about the session's credentials, not about the message (RFC 4954 §6).
 const ABOUT_CREDENTIALS: [u16; 4] = [530, 534, 535, 538];
+/// "Temporary authentication failure" (RFC 4954 §6); to MAIL, where nothing is being authenticated, it is about the session.
+const FAILED_FOR_NOW: (u16, (u8, u16, u16)) = (454, (4, 7, 0));
 
 /// What this negative reply to a command of a mail transaction means.
 #[must_use]
@@ -55,6 +57,17 @@ pub fn classify(rules: &[ReplyRule], command: TransactionCommand, reply: &Reply)
         _ if reply.is_permanent() => Verdict::Refuse,
         _ => Verdict::Retry,
     }
+}
+
+/// Whether this negative reply says that the upstream does not believe the credentials of the session, whatever it thinks of the
+/// message.
+#[must_use]
+pub fn disbelieves(rules: &[ReplyRule], command: TransactionCommand, reply: &Reply) -> bool {
+    let for_now = command == TransactionCommand::Mail
+        && reply.code.value() == FAILED_FOR_NOW.0
+        && reply.enhanced == Some(FAILED_FOR_NOW.1.into());
+    classify(rules, command, reply) == Verdict::Hold(HoldKind::CredentialsRejected)
+        || (for_now && !is_ruled(rules, command, reply))
 }
 
 /// Whether a rule of the upstream itself speaks about this reply.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::content::Content;
-use super::outcome::{Fate, Outcome, judge};
+use super::outcome::{Fate, Outcome, disbelief, judge};
 use super::prepare::{Prepared, prepare};
 use super::session::Session;
 use super::{Contact, Job, Report};
@@ -32,6 +32,8 @@ pub(super) struct Flow<'a> {
     begun: VecDeque<Begun>,
     /// Transactions that may still be begun.
     left: u32,
+    /// Whether the upstream has taken a message for what it was, so that it believed the session's credentials then.
+    believed: bool,
     oldest: Instant,
     idle_until: Instant,
     /// Why the session failed.
@@ -54,6 +56,7 @@ impl<'a> Flow<'a> {
             idle_until: now + session.idle_timeout(),
             session,
             connection,
+            believed: false,
             begun: VecDeque::new(),
             fault: None,
         }
@@ -152,8 +155,20 @@ impl<'a> Flow<'a> {
     }
 
     async fn done(&mut self, ended: Begun, replies: TransactionReplies) {
+        let rules = &self.session.upstream.replies;
+        if let Some(reply) = disbelief(&replies, rules) {
+            // What comes after would fare no better here. On another session it may, with the credentials of then.
+            self.left = 0;
+            if self.believed {
+                let fault =
+                    Some(format!("the upstream believes the session's credentials no longer: {reply}"));
+                return self.session.report(Report::Returned { job: ended.job, fault }).await;
+            }
+        } else {
+            self.believed = true;
+        }
         let Begun { job, wants_success, since, .. } = ended;
-        let report = match judge(&replies, &self.session.upstream.replies) {
+        let report = match judge(&replies, rules) {
             Outcome::Decided(mut fates) => {
                 if !replies.notifies {
                     fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));

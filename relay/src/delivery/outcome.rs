@@ -3,7 +3,7 @@
 use postroad_crds::reply_rule::ReplyRule;
 use smtp_protocol::{RecipientReply, Reply, TransactionReplies, Unmet};
 
-use super::classification::{Hold, Verdict, classify, is_ruled};
+use super::classification::{Hold, Verdict, classify, disbelieves, is_ruled};
 
 /// What became of one recipient in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,18 @@ pub fn judge(replies: &TransactionReplies, rules: &[ReplyRule]) -> Outcome {
         Some(first) if replies.recipients.iter().all(closing) => Outcome::SessionClosed(first.reply.clone()),
         _ => Outcome::Decided(replies.recipients.iter().map(|recipient| fate(recipient, rules)).collect()),
     }
+}
+
+/// The reply by which the upstream refuses all recipients because it does not believe the session's credentials: behind messages
+/// that it took on the same session it says that they have expired.
+#[must_use]
+pub fn disbelief<'a>(replies: &'a TransactionReplies, rules: &[ReplyRule]) -> Option<&'a Reply> {
+    let disbelieved = |recipient: &RecipientReply| disbelieves(rules, recipient.command, &recipient.reply);
+    replies
+        .recipients
+        .iter()
+        .all(disbelieved)
+        .then(|| replies.recipients.first().map(|first| &first.reply))?
 }
 
 fn fate(recipient: &RecipientReply, rules: &[ReplyRule]) -> Fate {
@@ -121,6 +133,23 @@ mod tests {
         check(vec![reply(530, Mail)], "h");
         check(vec![reply(535, Mail)], "h");
         check(vec![reply(454, Content)], "l");
+    }
+
+    #[test]
+    fn a_session_is_disbelieved_when_every_recipient_is_refused_for_its_credentials() {
+        let expired = Reply::new(454, (4, 7, 0), "expired");
+        let temporary = |command| RecipientReply { reply: expired.clone(), command };
+        let check = |recipients: Vec<RecipientReply>, expected: Option<u16>| {
+            let replies = TransactionReplies { recipients, reusable: true, notifies: true };
+            assert_eq!(disbelief(&replies, &[]).map(|reply| reply.code.value()), expected);
+        };
+        check(vec![reply(530, Mail), reply(530, Mail)], Some(530));
+        check(vec![reply(535, Content)], Some(535));
+        check(vec![temporary(Mail)], Some(454));
+        check(vec![temporary(Content)], None);
+        check(vec![reply(454, Mail)], None);
+        check(vec![reply(550, Mail)], None);
+        check(vec![reply(250, Content), reply(530, Recipient)], None);
     }
 
     #[test]
