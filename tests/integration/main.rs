@@ -4,6 +4,7 @@
 mod admin;
 mod ambiguity;
 mod chart;
+mod chunking;
 mod client_certificates;
 mod conservation;
 mod credentials;
