@@ -26,6 +26,7 @@ const (
 // Series of an hour, a sample a minute, each for the pod main-0; what an alert must fire on, and what it must not.
 var cases = []struct{ alert, trouble, calm string }{
 	{"PostroadMailIsOld", "queue_oldest_seconds 0+60x60", "queue_oldest_seconds 0+10x60"},
+	{"PostroadMailHeld", "queue_held_oldest_seconds 14000+60x60", "queue_held_oldest_seconds 7000+60x60"},
 	{"PostroadUpstreamUnreachable", `upstream_up{upstream="ses"} 0x60`, `upstream_up{upstream="ses"} 1x60`},
 	{"PostroadRouteFailedOver", `route_priority{route="all"} 2x60`, `route_priority{route="all"} 1x60`},
 	{"PostroadUpstreamHolds", `upstream_holds_total{upstream="ses"} 0+1x60`, `upstream_holds_total{upstream="ses"} 1x60`},

@@ -27,15 +27,21 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// This time, `duration` earlier; not before the epoch.
+    /// This time, `duration` earlier; not before the epoch, and never stays [`NEVER`](Self::NEVER).
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
+        if self == Self::NEVER {
+            return self;
+        }
         Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it (clocks step back).
+    /// How long after `earlier` this is; zero when it is not after it (clocks step back), without end for [`NEVER`](Self::NEVER).
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
+        if self == Self::NEVER {
+            return Duration::MAX;
+        }
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 

@@ -7,6 +7,7 @@ use postroad_tests::binaries;
 use postroad_tests::http;
 use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
+use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
 use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage};
@@ -67,6 +68,16 @@ impl Setting {
             assert!(begin.elapsed() < LIMIT, "{message}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    }
+
+    /// Waits until so many messages are told of as held; if any are, they have an age by then.
+    async fn counts_as_held(&self, messages: f64) {
+        let counted = |metrics: &Metrics| {
+            let oldest = metrics.value("postroad_relay_queue_held_oldest_seconds");
+            metrics.value("postroad_relay_queue_held") == Some(messages)
+                && oldest.is_some_and(|age| (age > 0.0) == (messages > 0.0))
+        };
+        self.relay.wait_for_metrics("the held messages", LIMIT, counted).await.unwrap();
     }
 
     /// What `postroad-relay queue …`, or another such command, prints, and whether it succeeded.
@@ -194,6 +205,7 @@ async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
     // It is ready before it knows what the last run left.
     setting.relay.log().wait_for("the queue", LIMIT, |line| line.contains("spool read")).await.unwrap();
     assert_eq!(setting.find("?state=Held").await, [held.as_str()]);
+    setting.counts_as_held(1.0).await;
     assert_eq!(setting.find("").await, [&held, &retried].map(String::as_str));
     let fates = setting.relay.scrape().await.unwrap();
     assert_eq!(fates.value("postroad_relay_ledger_ended_total{fate=\"dropped\"}"), Some(2.0), "{fates:?}");
@@ -204,6 +216,7 @@ async fn held_mail_stays_over_a_restart_and_goes_when_it_is_released() {
     setting.api("POST", &order(&held, "release"), 200).await;
     let received = setting.upstream.wait_for(2, LIMIT).await.unwrap();
     assert_eq!(received[1].recipients, ["held@example.net"]);
+    setting.counts_as_held(0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

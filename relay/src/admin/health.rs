@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz`, `/metrics`: open to all, so they tell nothing of messages.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use axum::extract::State;
@@ -38,6 +38,13 @@ pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }
 
+/// Seconds since then, in milliseconds since the epoch; none since 0.
+fn age(accepted_at: &AtomicU64, now: Timestamp) -> i64 {
+    let accepted_at = Timestamp(accepted_at.load(Ordering::Relaxed));
+    let seconds = if accepted_at.0 == 0 { 0 } else { now.since(accepted_at).as_secs() };
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
 /// The metrics, with what is measured at this moment.
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let usage = admin.spool.usage();
@@ -45,9 +52,9 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let metrics = &admin.metrics;
     metrics.connections_open.set(i64::try_from(admin.limits.open()).unwrap_or(i64::MAX));
     metrics.queue_messages.set(i64::try_from(queued).unwrap_or(i64::MAX));
-    let oldest = Timestamp(metrics.oldest_accepted_at.load(Ordering::Relaxed));
-    let age = if oldest.0 == 0 { 0 } else { Timestamp::from(SystemTime::now()).since(oldest).as_secs() };
-    metrics.queue_oldest_seconds.set(i64::try_from(age).unwrap_or(i64::MAX));
+    let now = Timestamp::from(SystemTime::now());
+    metrics.queue_oldest_seconds.set(age(&metrics.oldest_accepted_at, now));
+    metrics.queue_held_oldest_seconds.set(age(&metrics.oldest_held_accepted_at, now));
     metrics.spool_bytes.set(usage.total_bytes);
     metrics.spool_live_bytes.set(usage.live_bytes);
     metrics.spool_syncs.set(usage.syncs);

@@ -156,9 +156,14 @@ impl Core {
         scopes.filter(|scope| !self.budgets.knows(scope)).cloned().collect()
     }
 
-    /// The message accepted first of those held.
+    /// The message accepted first of all.
     pub(super) fn oldest(&self) -> Option<MessageId> {
         self.queue.oldest()
+    }
+
+    /// How many messages are held, and which of them was accepted first.
+    pub(super) fn held(&self) -> (usize, Option<MessageId>) {
+        self.queue.held()
     }
 
     /// The budgets of everything that has rates.

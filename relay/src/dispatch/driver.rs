@@ -133,6 +133,7 @@ impl Driver {
                 break;
             }
             self.observer.oldest(self.core.oldest());
+            self.observer.held_messages(self.core.held());
             let wake = sleep(self.core.wake_after(Now::read()).unwrap_or(EXPIRY_CHECK));
             tokio::select! {
                 message = inbox.accepted.recv(), if accepting => match message {

@@ -94,6 +94,13 @@ impl Observer {
         self.0.oldest_accepted_at.store(accepted_at, Ordering::Relaxed);
     }
 
+    /// How many messages are held, and which of them was accepted first.
+    pub(super) fn held_messages(&self, (count, oldest): (usize, Option<MessageId>)) {
+        self.0.queue_held.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let accepted_at = oldest.map_or(0, |id| id.accepted_at().0);
+        self.0.oldest_held_accepted_at.store(accepted_at, Ordering::Relaxed);
+    }
+
     /// How much of the scope's fullest rate is used.
     pub(super) fn budget_used(&self, scope: &Scope, percent: u64) {
         let gauge = self.0.budget_used_percent.get_or_create(&metrics::budget(scope)).clone();

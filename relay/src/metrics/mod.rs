@@ -66,6 +66,12 @@ pub struct Metrics {
     pub queue_oldest_seconds: Gauge,
     /// When the oldest was accepted, in milliseconds since the epoch, 0 for none: what the gauge is computed from.
     pub oldest_accepted_at: AtomicU64,
+    /// Messages that are not tried until somebody releases them.
+    pub queue_held: Gauge,
+    /// Seconds since the oldest of them was accepted.
+    pub queue_held_oldest_seconds: Gauge,
+    /// When that was, as in `oldest_accepted_at`.
+    pub oldest_held_accepted_at: AtomicU64,
     /// Sessions opened to upstreams.
     pub sessions_opened: Family<UpstreamLabel, Counter>,
     /// Attempts to open one that failed.
@@ -156,6 +162,9 @@ impl Metrics {
             queue_messages: Gauge::default(),
             queue_oldest_seconds: Gauge::default(),
             oldest_accepted_at: AtomicU64::new(0),
+            queue_held: Gauge::default(),
+            queue_held_oldest_seconds: Gauge::default(),
+            oldest_held_accepted_at: AtomicU64::new(0),
             sessions_opened: Family::default(),
             sessions_failed: Family::default(),
             sessions_open: Family::default(),
@@ -287,6 +296,17 @@ impl Metrics {
             "Time since the oldest message in the spool was accepted",
             Unit::Seconds,
             self.queue_oldest_seconds.clone(),
+        );
+        r.register(
+            "queue_held",
+            "Messages of these that are held: by a person's order, or because they may have arrived and `queue.ambiguousDelivery` is `Hold`. They neither go nor expire until somebody releases or drops them",
+            self.queue_held.clone(),
+        );
+        r.register_with_unit(
+            "queue_held_oldest",
+            "Time since the oldest of the held messages was accepted",
+            Unit::Seconds,
+            self.queue_held_oldest_seconds.clone(),
         );
     }
 

@@ -1,7 +1,8 @@
 //! The order in which messages are due: in memory, rebuilt from the spool at start.
 //!
 //! Pure: no IO, no clock (`now` is passed in), no task. A message *waits* until it is due, is *ready* until it has its turn
-//! ([`fair`]), then *in flight* until dispatch settles it or gives it a new due time. The envelope and content stay in the
+//! ([`fair`]), then *in flight* until dispatch settles it or gives it a new due time. One that is due [`Timestamp::NEVER`] is *held*
+//! until somebody releases it. The envelope and content stay in the
 //! spool; a message costs about 120 bytes here. Retry times are computed in [`schedule`]. Called by dispatch.
 
 pub mod fair;
@@ -24,6 +25,8 @@ pub struct Queue {
     ready: Fair<MessageId>,
     messages: BTreeMap<MessageId, Slot>,
     in_flight: usize,
+    /// How many of those that wait are held.
+    held: usize,
     tenants: Tenants,
 }
 
@@ -65,7 +68,7 @@ impl Queue {
         }
         let tenant = Tenant(self.tenants.enter(tenant));
         self.messages.insert(id, Slot { due_at, tenant, priority, stage: Stage::Waiting });
-        self.waiting.insert((due_at, id))
+        self.wait(id, due_at)
     }
 
     /// Takes the message that is due at `now` and has its turn, which is in flight from here on.
@@ -97,10 +100,10 @@ impl Queue {
         true
     }
 
-    /// When the next message is due; in the past when some are due already, `None` when none waits.
+    /// When the next message is due; in the past when some are due already, `None` when none waits but those that are held.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        let waiting = self.waiting.first().map(|(due_at, _)| *due_at);
+        let waiting = self.waiting.first().map(|(due_at, _)| *due_at).filter(|at| *at < Timestamp::NEVER);
         if self.ready.is_empty() { waiting } else { Some(Timestamp(0)) }
     }
 
@@ -117,7 +120,7 @@ impl Queue {
         let Some(slot) = self.messages.get(&id).copied() else { return false };
         self.leave(id, slot);
         self.set(id, Slot { due_at, stage: Stage::Waiting, ..slot });
-        self.waiting.insert((due_at, id))
+        self.wait(id, due_at)
     }
 
     /// Lets everything that waits be due `by` earlier, so that after a step back of the clock it waits no longer than it was to.
@@ -132,9 +135,15 @@ impl Queue {
         }
     }
 
+    fn wait(&mut self, id: MessageId, due_at: Timestamp) -> bool {
+        self.held += usize::from(due_at == Timestamp::NEVER);
+        self.waiting.insert((due_at, id))
+    }
+
     fn leave(&mut self, id: MessageId, slot: Slot) {
         match slot.stage {
             Stage::Waiting => {
+                self.held -= usize::from(slot.due_at == Timestamp::NEVER);
                 self.waiting.remove(&(slot.due_at, id));
             }
             // It is passed over when its turn comes.
@@ -153,13 +162,13 @@ impl Queue {
         self.messages.get(&id).map(|slot| Rank { tenant: slot.tenant, priority: slot.priority })
     }
 
-    /// Messages held: waiting, ready and in flight.
+    /// All messages: waiting, ready and in flight.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// Whether no message is held.
+    /// Whether there is no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
@@ -171,13 +180,20 @@ impl Queue {
         self.in_flight
     }
 
-    /// The message accepted first of those held; its id tells when ([`MessageId`] starts with its time).
+    /// The message accepted first of all; its id tells when ([`MessageId`] starts with its time).
     #[must_use]
     pub fn oldest(&self) -> Option<MessageId> {
         self.messages.first_key_value().map(|(id, _)| *id)
     }
 
-    /// How many messages are held for each tenant that has any, in no order.
+    /// How many messages are held, and which of them was accepted first.
+    #[must_use]
+    pub fn held(&self) -> (usize, Option<MessageId>) {
+        let first = || self.waiting.range((Timestamp::NEVER, MessageId(0))..).next().map(|(_, id)| *id);
+        (self.held, if self.held > 0 { first() } else { None })
+    }
+
+    /// How many messages there are for each tenant that has any, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = (&str, usize)> {
         self.tenants.counts()
     }
@@ -260,6 +276,20 @@ mod tests {
         assert_eq!(drain(&mut queue, NOW), [1]);
         assert_eq!(queue.next_due(), Some(Timestamp(5_000)));
         assert!(queue.settle(MessageId(2)) && queue.next_due().is_none());
+    }
+
+    #[test]
+    fn what_is_held_is_never_due_and_is_counted_until_it_is_released() {
+        let mut queue = queue(&[(1, 5_000), (2, u64::MAX), (3, u64::MAX)]);
+        assert_eq!(queue.held(), (2, Some(MessageId(2))));
+        assert!(queue.reschedule(MessageId(1), Timestamp::NEVER));
+        assert_eq!((queue.held(), queue.next_due()), ((3, Some(MessageId(1))), None));
+        queue.hasten(Duration::from_secs(4));
+        assert_eq!((queue.held().0, queue.due(Timestamp(u64::MAX - 1))), (3, None));
+        assert!(
+            queue.take(MessageId(1)) && queue.reschedule(MessageId(2), NOW) && queue.settle(MessageId(3))
+        );
+        assert_eq!((queue.held(), drain(&mut queue, NOW)), ((0, None), vec![2]));
     }
 
     #[test]
