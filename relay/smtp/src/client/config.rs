@@ -38,6 +38,9 @@ pub struct Transaction {
     pub reverse_path: ReversePath,
     /// The recipients, one RCPT each, in this order.
     pub recipients: Vec<TransactionRecipient>,
+    /// Whether all recipients shall have the message or none: the content is sent only once every RCPT has been accepted, which
+    /// costs a round trip where there are several.
+    pub whole: bool,
     /// Octets of the content, line ends included; declared where SIZE is offered.
     pub size: u64,
     /// Whether the content has octets above 127. Declared where 8BITMIME is offered; see [`unmet`](Self::unmet).

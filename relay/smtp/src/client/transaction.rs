@@ -60,6 +60,8 @@ pub(super) struct Running {
     recipients: Vec<TransactionRecipient>,
     dsn: bool,
     window: usize,
+    /// Whether all recipients shall have the message or none.
+    whole: bool,
     /// Whether the content goes by BDAT.
     chunked: bool,
     next: Next,
@@ -81,6 +83,8 @@ impl Running {
         Self {
             mail: mail_command(&transaction, extensions),
             replies: vec![None; transaction.recipients.len()],
+            // With one recipient nothing can be had in part.
+            whole: transaction.whole && transaction.recipients.len() > 1,
             recipients: transaction.recipients,
             dsn: extensions.dsn,
             window: if extensions.pipelining { WINDOW } else { 1 },
@@ -119,7 +123,8 @@ impl Running {
                         continue;
                     }
                 },
-                Next::Data if self.outstanding.is_empty() && self.accepted == 0 => {
+                Next::Data if self.whole && !self.outstanding.is_empty() => return,
+                Next::Data if self.outstanding.is_empty() && self.accepted < self.needed() => {
                     self.next = Next::Nothing;
                     return;
                 }
@@ -185,6 +190,11 @@ impl Running {
             return Progress::Over(self.outcome(true));
         }
         if awaited { Progress::Continue } else { Progress::SendContent }
+    }
+
+    /// How many recipients have to be accepted for the content to be sent.
+    fn needed(&self) -> usize {
+        if self.whole { self.recipients.len() } else { 1 }
     }
 
     fn refuse_mail(&mut self, reply: Reply) {
@@ -286,7 +296,7 @@ impl Running {
                 RecipientReply { reply, command: TransactionCommand::Recipient }
             }
             (_, Some((reply, command))) => RecipientReply { reply: reply.clone(), command: *command },
-            // Not reached: without a verdict every recipient was refused one by one.
+            // Accepted, and left because another was not; a recipient without a reply of its own has had the verdict.
             (rcpt, None) => RecipientReply {
                 reply: rcpt.unwrap_or_else(|| Reply::new(451, (4, 5, 0), "No reply")),
                 command: TransactionCommand::Recipient,

@@ -80,6 +80,7 @@ impl Pair {
         self.client.start(Transaction {
             reverse_path: ReversePath::Null,
             recipients: recipients.iter().map(recipient).collect(),
+            whole: false,
             size: content.len() as u64,
             body: Body::EightBitMime,
             smtputf8: false,

@@ -159,6 +159,7 @@ fn transaction() -> Transaction {
     Transaction {
         reverse_path: ReversePath::Null,
         recipients: vec![recipient("c@d.example"), recipient("e@f.example")],
+        whole: false,
         size: 3,
         body: Body::EightBitMime,
         smtputf8: false,

@@ -239,6 +239,9 @@ transcripts! { client, super::run_client:
     the_next_message_starts_behind_the_content
     the_server_does_not_speak_smtp
     unsolicited_421_while_idle
+    whole_message_is_no_chunk_before_every_recipient
+    whole_message_leaves_all_when_one_is_refused
+    whole_message_waits_for_every_recipient
 }
 
 /// One line of a transcript.
@@ -474,6 +477,7 @@ fn transaction(text: &str) -> Transaction {
     Transaction {
         reverse_path: format!("<{}>", options["from"]).parse().unwrap(),
         recipients: options["to"].split(',').map(recipient).collect(),
+        whole: options.contains_key("whole"),
         size: options.get("size").map_or(42, |value| value.parse().unwrap()),
         smtputf8: options.contains_key("smtputf8"),
         ret: options.get("ret").map(|value| value.parse().unwrap()),
