@@ -1,4 +1,4 @@
-//! What a person may have done with a queued message or an upstream. Leaf: the admin API gives orders, dispatch carries them out.
+//! What may be ordered about a message or an upstream. Leaf: the admin API and clients' sessions give orders, dispatch carries them out.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -40,6 +40,8 @@ pub enum Order {
     Message(MessageOrder),
     /// About an upstream.
     Upstream(UpstreamOrder),
+    /// Of the message's own client, which waits no longer: what has not been begun with is not delivered.
+    GiveUp(MessageId),
 }
 
 /// An order about an upstream, and where it is to be answered: with where all upstreams stand then, or `None` when there is none of

@@ -14,6 +14,7 @@ mod failures;
 mod hand_over;
 mod local;
 mod operator;
+mod pass_through;
 mod pipelining;
 mod postfix;
 mod rates;

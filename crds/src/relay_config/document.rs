@@ -8,7 +8,7 @@ use super::client::Identity;
 use super::hand_over::HandOver;
 use super::limits::{Headers, Limits};
 use super::listener::{Certificate, Listener};
-use super::queue::{Queue, Shutdown};
+use super::queue::{Acceptance, Queue, Shutdown};
 use super::route::Route;
 use super::upstream::Upstream;
 
@@ -32,6 +32,9 @@ pub struct RelayConfig {
     pub hostname: String,
     /// Where to listen.
     pub listeners: Vec<Listener>,
+    /// When a message is accepted.
+    #[serde(default, skip_serializing_if = "Acceptance::is_queued")]
+    pub acceptance: Acceptance,
     /// The certificate shown by every listener that speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,

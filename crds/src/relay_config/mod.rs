@@ -26,7 +26,7 @@ pub use limits::{Headers, Limits};
 pub use listener::{
     Authentication, BareNewline, Certificate, ClientCertificateRequest, Listener, ListenerTls,
 };
-pub use queue::{AmbiguousDelivery, Queue, Shutdown};
+pub use queue::{Acceptance, AmbiguousDelivery, Queue, Shutdown};
 pub use route::{Route, RouteUpstream};
 pub use sensitive::Sensitive;
 pub use upstream::{

@@ -1,6 +1,24 @@
-//! How long and how often delivery is tried, and how a relay stops.
+//! When a message is accepted, how long and how often delivery is tried, and how a relay stops.
 
 use serde::{Deserialize, Serialize};
+
+/// When a client is told that its message is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acceptance {
+    /// When it is on stable storage; delivery is tried until it expires.
+    #[default]
+    Queued,
+    /// When an upstream has accepted it, with the upstream's own reply; nothing is stored.
+    PassThrough,
+}
+
+impl Acceptance {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        *self == Self::Queued
+    }
+}
 
 /// How long and how often delivery is tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ mod policy;
 mod watch;
 
 pub use policy::{
-    AmbiguousDelivery, Authentication, Certificate, CompiledRoute, Destination, HandOverPolicy, Identity,
-    Limits, Listener, ListenerTls, Policy, PolicyError, Preference, Recognition, Role, SmarthostPolicy,
-    UpstreamPolicy, UpstreamPort, UpstreamTls,
+    Acceptance, AmbiguousDelivery, Authentication, Certificate, CompiledRoute, Destination, HandOverPolicy,
+    Identity, Limits, Listener, ListenerTls, Policy, PolicyError, Preference, Recognition, Role,
+    SmarthostPolicy, UpstreamPolicy, UpstreamPort, UpstreamTls,
 };
 pub use watch::watch;
 

@@ -318,6 +318,7 @@ mod tests {
         Transaction {
             reverse_path: ReversePath::Null,
             recipients: vec![ForwardPath::from("c@d.example".parse::<Mailbox>().unwrap()).into()],
+            whole: false,
             size: 3,
             body: Body::SevenBit,
             smtputf8: false,

@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::spool::{ContentReader, SpoolError};
+use crate::messages::ContentReader;
+use crate::spool::SpoolError;
 
-/// A stored content, read piece by piece.
+/// A content, read piece by piece.
 pub(super) struct Content {
     first: Option<Bytes>,
     rest: ContentReader,

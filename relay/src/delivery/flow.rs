@@ -108,7 +108,7 @@ impl<'a> Flow<'a> {
     async fn begin(&mut self, job: Job) {
         self.left -= 1;
         let since = Instant::now();
-        match prepare(&self.session.spool, &job, self.connection.extensions()).await {
+        match prepare(&self.session.messages, &job, self.connection.extensions()).await {
             Ok(Prepared::Ready(transaction, content)) => {
                 let wants_success = transaction.recipients.iter().map(wants_success).collect();
                 self.connection.start(transaction);
@@ -116,6 +116,10 @@ impl<'a> Flow<'a> {
             }
             Ok(Prepared::Unsupported(unmet)) => {
                 let fates = job.recipients.iter().map(|_| Fate::Unsupported(unmet)).collect();
+                self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
+            }
+            Err(error) if job.in_transit => {
+                let fates = job.recipients.iter().map(|_| Fate::Deferred(error.to_string().into())).collect();
                 self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
             }
             Err(error) => self.session.report(Report::Unreadable { job, error }).await,

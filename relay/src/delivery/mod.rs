@@ -17,7 +17,7 @@ mod session;
 
 pub use classification::{Hold, HoldKind};
 pub use connect::OpenError;
-pub use outcome::Fate;
+pub use outcome::{Fate, Obstacle};
 pub use ports::{PortChange, PortMemory};
 pub use session::{Session, run};
 
@@ -50,6 +50,8 @@ pub struct Job {
     pub rank: Rank,
     /// The budgets that it counts for, beside its upstream's.
     pub scopes: Arc<[Scope]>,
+    /// Whether its client waits for the outcome: all recipients are to have the message or none, and it does not wait long.
+    pub in_transit: bool,
     /// Sessions that broke under this job, so that one message cannot break them for ever.
     pub broken_sessions: u8,
 }
@@ -90,7 +92,7 @@ pub enum Report {
         /// What happened to the connection under it; `None` when the session had not begun with the job.
         fault: Option<String>,
     },
-    /// The message cannot be read from the spool.
+    /// The message cannot be read.
     Unreadable {
         /// The job.
         job: Job,

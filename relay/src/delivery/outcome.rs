@@ -1,7 +1,7 @@
 //! An upstream's reply to one recipient, turned into that recipient's fate. Pure.
 
 use postroad_crds::reply_rule::ReplyRule;
-use smtp_protocol::{RecipientReply, Reply, TransactionReplies, Unmet};
+use smtp_protocol::{RecipientReply, Reply, TransactionCommand, TransactionReplies, Unmet};
 
 use super::classification::{Hold, Verdict, classify, disbelieves, is_ruled};
 
@@ -13,8 +13,8 @@ pub enum Fate {
     /// The same, and the sender wants to hear of success, of which this upstream was not told because it does not offer DSN:
     /// it is for us to say that the message was relayed (RFC 3461 §5.2.2).
     Relayed(Reply),
-    /// Not now; the text says why.
-    Deferred(String),
+    /// Not now.
+    Deferred(Obstacle),
     /// It may have arrived: the session broke behind the content, before the reply. The text says how.
     Ambiguous(String),
     /// Never; the reply says why.
@@ -31,9 +31,32 @@ impl Fate {
     pub fn text(&self) -> String {
         match self {
             Self::Delivered(reply) | Self::Relayed(reply) | Self::Refused(reply) => reply.to_string(),
-            Self::Deferred(why) | Self::Ambiguous(why) | Self::Held(Hold { why, .. }) => why.clone(),
+            Self::Deferred(Obstacle { why, .. }) | Self::Ambiguous(why) | Self::Held(Hold { why, .. }) => {
+                why.clone()
+            }
             Self::Unsupported(unmet) => unmet.to_string(),
         }
+    }
+}
+
+/// What stands in the way of a recipient for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// For people.
+    pub why: String,
+    /// The upstream's reply, if that is it.
+    pub reply: Option<Box<Reply>>,
+}
+
+impl From<String> for Obstacle {
+    fn from(why: String) -> Self {
+        Self { why, reply: None }
+    }
+}
+
+impl From<&str> for Obstacle {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
     }
 }
 
@@ -79,12 +102,18 @@ fn fate(recipient: &RecipientReply, rules: &[ReplyRule]) -> Fate {
         return Fate::Delivered(recipient.reply.clone());
     }
     let why = || format!("the upstream answered {:?}: {}", recipient.command, recipient.reply);
+    let deferred = |why| Fate::Deferred(Obstacle { why, reply: Some(Box::new(recipient.reply.clone())) });
+    if recipient.reply.is_completion() && recipient.command == TransactionCommand::Recipient {
+        return deferred(
+            "it goes with the other recipients or not at all, and one of them was not accepted".to_owned(),
+        );
+    }
     if recipient.reply.is_positive() {
-        return Fate::Deferred(why());
+        return deferred(why());
     }
     match classify(rules, recipient.command, &recipient.reply) {
         Verdict::Refuse => Fate::Refused(recipient.reply.clone()),
-        Verdict::Retry => Fate::Deferred(why()),
+        Verdict::Retry => deferred(why()),
         Verdict::Hold(kind) => Fate::Held(Hold { kind, why: why() }),
     }
 }
@@ -92,7 +121,7 @@ fn fate(recipient: &RecipientReply, rules: &[ReplyRule]) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smtp_protocol::TransactionCommand::{self, Content, Mail, Recipient};
+    use smtp_protocol::TransactionCommand::{Content, Mail, Recipient};
 
     fn reply(code: u16, command: TransactionCommand) -> RecipientReply {
         RecipientReply { reply: Reply::bare(code, "text"), command }

@@ -1,11 +1,12 @@
-//! A job made ready for an upstream: its envelope and content read from the spool, and held against what the upstream offers.
+//! A job made ready for an upstream: its envelope and content read, and held against what the upstream offers.
 
 use smtp_protocol::{Body, Extensions, ForwardPath, ReversePath, Transaction, TransactionRecipient, Unmet};
 
 use super::Job;
 use super::content::Content;
 use super::non_ascii::NonAscii;
-use crate::spool::{Spool, SpoolError};
+use crate::messages::Messages;
+use crate::spool::SpoolError;
 
 /// What a job comes to.
 pub(super) enum Prepared {
@@ -19,17 +20,21 @@ pub(super) enum Prepared {
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) async fn prepare(spool: &Spool, job: &Job, offered: &Extensions) -> Result<Prepared, SpoolError> {
-    let mut transaction = transaction(spool, job).await?;
-    if let Some(unmet) = unmet(spool, job, &mut transaction, offered).await? {
+pub(super) async fn prepare(
+    messages: &Messages,
+    job: &Job,
+    offered: &Extensions,
+) -> Result<Prepared, SpoolError> {
+    let mut transaction = transaction(messages, job).await?;
+    if let Some(unmet) = unmet(messages, job, &mut transaction, offered).await? {
         return Ok(Prepared::Unsupported(unmet));
     }
-    let content = Content::open(spool.content(job.id)?).await?;
+    let content = Content::open(messages.content(job.id)?).await?;
     Ok(Prepared::Ready(transaction, content))
 }
 
-async fn transaction(spool: &Spool, job: &Job) -> Result<Transaction, SpoolError> {
-    let envelope = spool.load(job.id).await?.envelope;
+async fn transaction(messages: &Messages, job: &Job) -> Result<Transaction, SpoolError> {
+    let envelope = messages.load(job.id).await?.envelope;
     let damaged = |reason: String| SpoolError::Damaged { id: job.id, reason };
     let recipients = job
         .recipients
@@ -59,6 +64,7 @@ async fn transaction(spool: &Spool, job: &Job) -> Result<Transaction, SpoolError
     Ok(Transaction {
         reverse_path,
         recipients,
+        whole: job.in_transit,
         size: envelope.size,
         body: if envelope.eight_bit { Body::EightBitMime } else { Body::SevenBit },
         smtputf8: envelope.smtp_utf8,
@@ -70,7 +76,7 @@ async fn transaction(spool: &Spool, job: &Job) -> Result<Transaction, SpoolError
 /// What the message needs and the upstream does not offer. Where that depends on the content it is looked at, and the
 /// transaction then declares what is so.
 async fn unmet(
-    spool: &Spool,
+    messages: &Messages,
     job: &Job,
     transaction: &mut Transaction,
     offered: &Extensions,
@@ -78,7 +84,7 @@ async fn unmet(
     if transaction.unmet(offered).is_none() {
         return Ok(None);
     }
-    let mut content = spool.content(job.id)?;
+    let mut content = messages.content(job.id)?;
     let mut seen = NonAscii::default();
     while let Some(chunk) = content.next().await? {
         seen.look(&chunk);

@@ -18,9 +18,10 @@ use super::flow::Flow;
 use super::ports::PortMemory;
 use super::{Job, Report, SessionId};
 use crate::config::{AmbiguousDelivery, Destination, Policy, UpstreamPolicy};
+use crate::messages::Messages;
 use crate::sandbox;
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::SpoolError;
 
 /// What a session is made of.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Session {
     /// Which of its ports works.
     pub ports: Arc<PortMemory>,
     /// Where messages are.
-    pub spool: Spool,
+    pub messages: Messages,
     /// The relay's data folder, below which a sandbox keeps what it captures.
     pub data: PathBuf,
     /// The policy in force.
@@ -102,10 +103,14 @@ impl Session {
     /// Notes that the content of a job is about to be sent, so that a start after a crash knows whose outcome is unknown.
     ///
     /// # Errors
-    /// When it must not be sent: the message is gone, or is to be held after a crash and the spool takes no note.
+    /// When it must not be sent: the message is gone, or is to be held after a crash and the spool takes no note. One in transit is
+    /// its client's to send again, and not noted.
     pub(super) async fn note_sending(&self, job: &Job) -> Result<(), SpoolError> {
+        if job.in_transit {
+            return Ok(());
+        }
         let hold = self.policy.borrow().ambiguous_delivery == AmbiguousDelivery::Hold;
-        match self.spool.sending(job.id, &job.recipients, hold).await {
+        match self.messages.spool.sending(job.id, &job.recipients, hold).await {
             // Sent again by the next start in any case, as its outcome cannot be recorded either.
             Err(SpoolError::Unhealthy(_)) if !hold => Ok(()),
             noted => noted,

@@ -26,11 +26,15 @@ use crate::queue::{Queue, schedule};
 use crate::routing;
 use crate::spool::{self, Recovered, SpoolError};
 use crate::submission::Accepted;
+use crate::transit::PATIENCE;
 
 /// Messages being planned at once.
 pub(super) const PLANNING: usize = 256;
 /// Sessions that may break under one job before it waits like any other that failed.
 const BROKEN_SESSIONS: u8 = 3;
+
+/// The recipients of a message that travel together, by upstream and by the budgets that they count for.
+type Together<'a> = BTreeMap<(&'a str, Arc<[Scope]>), Vec<usize>>;
 
 /// The state of dispatch.
 #[derive(Debug)]
@@ -92,6 +96,7 @@ impl Core {
             }
             Event::Ordered(Order::Message(order)) => self.ordered(order),
             Event::Ordered(Order::Upstream(order)) => self.ordered_upstream(order),
+            Event::Ordered(Order::GiveUp(id)) => self.give_up(id),
             Event::Obeyed(obeyed) => self.obeyed(obeyed),
             Event::PolicyChanged(policy, saved) => self.reconfigure(policy, saved, now),
             Event::ExpiryCheck => self.expire_unattempted(now),
@@ -212,14 +217,14 @@ impl Core {
         }
     }
 
-    fn accept(&mut self, Accepted { envelope, state }: &Accepted, now: Instant) {
+    fn accept(&mut self, Accepted { envelope, state, in_transit }: &Accepted, now: Instant) {
         let tenant = envelope.identity.as_deref().unwrap_or_default();
         let priority = self.policy.priority(tenant);
         if self.queue.insert(envelope.id, state.next_due(), tenant, priority)
             && !state.held
             && self.queue.take(envelope.id)
         {
-            let plan = plan::plan(&self.policy, envelope, state.queued());
+            let plan = Plan { in_transit: *in_transit, ..plan::plan(&self.policy, envelope, state.queued()) };
             self.enter_lanes(envelope.id, plan, now);
         }
     }
@@ -250,12 +255,19 @@ impl Core {
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan, now: Instant) {
         let Some(rank) = self.queue.rank(id) else { return };
+        let in_transit = plan.in_transit;
         // Recipients of different routes go together, unless they count for different budgets.
-        let mut together: BTreeMap<(&str, Arc<[Scope]>), Vec<usize>> = BTreeMap::new();
+        let mut together = Together::new();
         for (route, recipients) in &plan.parts {
             let upstream = routing::choose(route, id, |name| self.lanes.takes(name, now));
             let scopes = self.policy.rates.charged(&route.name, plan.identity.as_deref());
             together.entry((upstream, scopes)).or_default().extend(recipients);
+        }
+        if in_transit && let Some(why) = self.keeps_from_transit(&plan, &together, now) {
+            let recipients = plan.parts.iter().flat_map(|(_, part)| part).chain(&plan.unrouted);
+            let refused = recipients.map(|index| (*index, Fate::Deferred(why.as_str().into()))).collect();
+            let unsettled = self.messages.planned(id, 0, refused);
+            return self.settle(unsettled);
         }
         let mut parts = 0_u32;
         for ((upstream, scopes), recipients) in together {
@@ -265,7 +277,8 @@ impl Core {
                     for part in recipients.chunks(self.budgets.largest(counted)) {
                         parts += 1;
                         let recipients = if part == [0] { self.first_alone.clone() } else { part.into() };
-                        lane.push(Job { id, recipients, rank, scopes: scopes.clone(), broken_sessions: 0 });
+                        let scopes = scopes.clone();
+                        lane.push(Job { id, recipients, rank, scopes, in_transit, broken_sessions: 0 });
                     }
                 }
                 // The upstream went while the message was planned.
@@ -276,8 +289,11 @@ impl Core {
             }
         }
         let obstacle = format!("no route of RelayPool {} takes it any more", self.policy.pool);
-        let unrouted =
-            plan.unrouted.into_iter().map(|index| (index, Fate::Deferred(obstacle.clone()))).collect();
+        let unrouted = plan
+            .unrouted
+            .into_iter()
+            .map(|index| (index, Fate::Deferred(obstacle.as_str().into())))
+            .collect();
         let unsettled = self.messages.planned(id, parts, unrouted);
         self.settle(unsettled);
     }
@@ -299,6 +315,7 @@ impl Core {
         }
         if !works && (worked || failed) {
             self.find_other_ways(&upstream);
+            self.turn_back(&upstream, |job| job.in_transit);
         }
     }
 
@@ -405,7 +422,7 @@ impl Core {
         }
         self.tell(News::SessionLost { upstream: upstream.clone(), id: job.id, reason: reason.clone() });
         if !again {
-            let fates = job.recipients.iter().map(|_| Fate::Deferred(reason.clone())).collect();
+            let fates = job.recipients.iter().map(|_| Fate::Deferred(reason.as_str().into())).collect();
             self.outcome(&upstream, &job, fates, None);
         }
     }
@@ -519,10 +536,52 @@ impl Core {
         let taken: Vec<_> =
             self.lanes.iter_mut().map(|(name, lane)| (name.clone(), lane.take_expired(expired))).collect();
         for (upstream, jobs) in taken {
-            for (job, why) in jobs {
-                let fates = job.recipients.iter().map(|_| Fate::Deferred(why.clone())).collect();
-                self.outcome(&upstream, &job, fates, None);
-            }
+            self.not_attempted(&upstream, jobs);
+        }
+    }
+
+    /// The jobs have their end without an attempt, for the reasons given.
+    fn not_attempted(&mut self, upstream: &Arc<str>, jobs: Vec<(Job, String)>) {
+        for (job, why) in jobs {
+            let fates = job.recipients.iter().map(|_| Fate::Deferred(why.as_str().into())).collect();
+            self.outcome(upstream, &job, fates, None);
+        }
+    }
+
+    // Messages in transit, whose clients wait.
+
+    /// Why a message in transit is not to wait for the upstream it would go to.
+    fn keeps_from_transit(&self, plan: &Plan, together: &Together<'_>, now: Instant) -> Option<String> {
+        let ways: Vec<_> = together.iter().collect();
+        let [((upstream, scopes), recipients)] = ways[..] else {
+            return Some(if plan.unrouted.is_empty() {
+                "its recipients go different ways: send it to each of them alone".to_owned()
+            } else {
+                format!("no route of RelayPool {} takes it any more", self.policy.pool)
+            });
+        };
+        let lane = self.lanes.get(upstream)?;
+        let largest = self.budgets.largest(lane.scopes().chain(scopes.iter()));
+        if recipients.len() > largest {
+            return Some(format!("a rate lets no more than {largest} recipients go at once"));
+        }
+        let obstacle = lane.unavailable(PATIENCE, now)?;
+        Some(format!("upstream {upstream}: {obstacle}"))
+    }
+
+    /// Lets jobs that wait for the upstream wait no longer.
+    fn turn_back(&mut self, upstream: &Arc<str>, unwanted: impl Fn(&Job) -> bool) {
+        let jobs = self.lanes.get_mut(upstream).map(|lane| lane.take_waiting(unwanted)).unwrap_or_default();
+        let named = jobs.into_iter().map(|(job, why)| (job, format!("upstream {upstream}: {why}")));
+        let named = named.collect();
+        self.not_attempted(upstream, named);
+    }
+
+    /// The client waits no longer than for what has been begun.
+    fn give_up(&mut self, id: MessageId) {
+        let upstreams: Vec<_> = self.lanes.iter().map(|(upstream, _)| upstream.clone()).collect();
+        for upstream in upstreams {
+            self.turn_back(&upstream, |job| job.id == id);
         }
     }
 
@@ -545,6 +604,7 @@ impl Core {
             self.look_at_ways();
             if drained {
                 self.find_other_ways(name);
+                self.turn_back(&name.into(), |job| job.in_transit);
             }
         }
         true

@@ -21,10 +21,11 @@ use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{self, Job, PortMemory, Report, Session, SessionId};
 use crate::handover::Tombstones;
 use crate::message::MessageId;
+use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::order::Order;
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::{Recovered, Spool};
+use crate::spool::Recovered;
 use crate::submission::Accepted;
 
 /// Reports, settlements and records that may wait for the loop.
@@ -40,7 +41,7 @@ const EXPIRY_CHECK: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     /// Where messages are.
-    pub spool: Spool,
+    pub messages: Messages,
     /// What is left of those that other relays gave to this one.
     pub tombstones: Tombstones,
     /// The policy in force.
@@ -101,7 +102,7 @@ impl Driver {
         let (recorded_in, recorded) = mpsc::channel(BACKLOG);
         let (obeyed_in, obeyed) = mpsc::channel(BACKLOG);
         let tasks = TaskTracker::new();
-        tasks.spawn(plan::run(dispatch.spool.clone(), requested, planned_in));
+        tasks.spawn(plan::run(dispatch.messages.clone(), requested, planned_in));
         let policy = dispatch.policy.borrow().clone();
         let driver = Self {
             core: Core::new(policy, dispatch.ordinal, Now::read()),
@@ -237,7 +238,8 @@ impl Driver {
                 self.tasks.spawn(budgets::record(data, scope, saved, covered, done));
             }
             Action::Obey(order) => {
-                let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());
+                let (spool, tombstones) =
+                    (self.dispatch.messages.spool.clone(), self.dispatch.tombstones.clone());
                 let done = self.obeyed.clone();
                 self.tasks.spawn(async move {
                     let _ = done.send(obey::obey(&spool, &tombstones, order).await).await;
@@ -259,7 +261,7 @@ impl Driver {
             ports: self.ports.entry(upstream.name.clone()).or_default().clone(),
             upstream,
             source,
-            spool: self.dispatch.spool.clone(),
+            messages: self.dispatch.messages.clone(),
             data: self.dispatch.data.clone(),
             policy: self.dispatch.policy.clone(),
             shutdown: self.dispatch.shutdown.clone(),
@@ -281,18 +283,18 @@ impl Driver {
 
     fn settle(&self, unsettled: Unsettled) {
         let (id, delivered) = (unsettled.id, unsettled.delivered());
-        let (spool, tombstones) = (self.dispatch.spool.clone(), self.dispatch.tombstones.clone());
+        let (messages, tombstones) = (self.dispatch.messages.clone(), self.dispatch.tombstones.clone());
         let policy = self.core.policy().clone();
         let done = self.settled.clone();
         self.tasks.spawn(async move {
-            let settled = settle::settle(&spool, &tombstones, &policy, unsettled).await;
+            let settled = settle::settle(&messages, &tombstones, &policy, unsettled).await;
             let result = settled.map_err(|error| Unrecorded { id, delivered, error });
             let _ = done.send(result).await;
         });
     }
 
     fn quarantine(&self, id: MessageId, reason: String) {
-        let spool = self.dispatch.spool.clone();
+        let spool = self.dispatch.messages.spool.clone();
         self.tasks.spawn(async move {
             if let Err(error) = spool.quarantine(id, &reason).await {
                 tracing::error!(%id, %error, "the damaged message could not be put into quarantine");

@@ -18,7 +18,6 @@ pub(super) struct InFlight(BTreeMap<MessageId, Message>);
 struct Message {
     /// Parts that are planned and have no outcome yet.
     parts: u32,
-    /// Outcomes that no settlement covers yet: recipient index and fate.
     /// Outcomes that no settlement covers yet. Boxed, because few have any and a million messages may be here.
     outcomes: Option<Box<Outcomes>>,
     /// Whether a settlement is under way.
@@ -111,7 +110,7 @@ mod tests {
     const ID: MessageId = MessageId(1);
 
     fn deferred(index: usize) -> (usize, Fate) {
-        (index, Fate::Deferred("busy".to_owned()))
+        (index, Fate::Deferred("busy".into()))
     }
 
     fn outcome(messages: &mut InFlight, index: usize) -> Option<Unsettled> {

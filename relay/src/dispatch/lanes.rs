@@ -23,6 +23,10 @@ impl Lanes {
         Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0 }
     }
 
+    pub(super) fn get(&self, upstream: &str) -> Option<&Lane> {
+        self.lanes.get(upstream)
+    }
+
     pub(super) fn get_mut(&mut self, upstream: &str) -> Option<&mut Lane> {
         self.lanes.get_mut(upstream)
     }

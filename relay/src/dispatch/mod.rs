@@ -8,6 +8,7 @@
 //! A message due is planned into parts, one per route; each part is a job in the lane of an upstream of that route. A part's outcome is
 //! settled in the spool at once; when no part is left the message is done or due again.
 
+mod answer;
 mod budgets;
 mod core;
 mod driver;

@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 
 use crate::config::{CompiledRoute, Policy};
 use crate::message::{Envelope, MessageId};
+use crate::messages::Messages;
 use crate::routing::{self, Origin};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::SpoolError;
 
 /// The parts in which a message travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     pub(super) identity: Option<String>,
     /// Recipients that no route takes any more.
     pub(super) unrouted: Vec<usize>,
+    /// Whether the message's client waits for its outcome.
+    pub(super) in_transit: bool,
 }
 
 /// Divides the recipients given over the policy's routes.
@@ -58,12 +61,20 @@ pub(super) struct Planned {
     pub(super) result: Result<Plan, SpoolError>,
 }
 
-/// Plans messages that are only known by their id, reading each envelope from the spool. Ends with its requests.
-pub(super) async fn run(spool: Spool, mut requests: mpsc::Receiver<Request>, planned: mpsc::Sender<Planned>) {
+/// Plans messages that are only known by their id, reading each envelope. Ends with its requests.
+pub(super) async fn run(
+    messages: Messages,
+    mut requests: mpsc::Receiver<Request>,
+    planned: mpsc::Sender<Planned>,
+) {
     while let Some(request) = requests.recv().await {
-        let result = spool.load(request.id).await.map(|stored| match &request.part {
-            Some(part) => plan(&request.policy, &stored.envelope, part.iter().copied()),
-            None => plan(&request.policy, &stored.envelope, stored.state.queued()),
+        let in_transit = messages.transit.envelope(request.id).is_some();
+        let result = messages.load(request.id).await.map(|stored| {
+            let plan = match &request.part {
+                Some(part) => plan(&request.policy, &stored.envelope, part.iter().copied()),
+                None => plan(&request.policy, &stored.envelope, stored.state.queued()),
+            };
+            Plan { in_transit, ..plan }
         });
         if planned.send(Planned { request, result }).await.is_err() {
             return;

@@ -2,12 +2,12 @@
 //! message and, where its sender must be told, accepts the notification in the same instant.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smtp_protocol::Return;
 
+use super::answer;
 use super::line::{self, Line};
 use super::settlement::{self, Decision, Rules};
 use crate::attempt::{self, Attempt};
@@ -16,6 +16,7 @@ use crate::delivery::Fate;
 use crate::dsn::{self, Notice, Returned};
 use crate::handover::Tombstones;
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
+use crate::messages::Messages;
 use crate::spool::{Fates, Settlement, Spool, SpoolError};
 use crate::submission::Accepted;
 
@@ -70,16 +71,22 @@ pub(super) struct Settled {
     pub(super) recipients: Vec<Line>,
 }
 
-/// Settles. Durable when it returns.
+/// Settles: the client of a message in transit is answered; of any other it is durable when it returns.
 ///
 /// # Errors
 /// When the message cannot be read or the spool takes no change; nothing has changed then.
 pub(super) async fn settle(
-    spool: &Spool,
+    Messages { spool, transit }: &Messages,
     tombstones: &Tombstones,
     policy: &Policy,
     unsettled: Unsettled,
 ) -> Result<Settled, SpoolError> {
+    if let Some(passing) = transit.take(unsettled.id) {
+        let reply = answer::reply(&passing.envelope, &unsettled.fates);
+        let settled = answer::settled(&passing.envelope, unsettled);
+        passing.answer(reply);
+        return Ok(settled);
+    }
     let stored = spool.load(unsettled.id).await?;
     let now = SystemTime::now();
     let rules = Rules {
@@ -106,7 +113,7 @@ pub(super) async fn settle(
     let under_way = if last { Vec::new() } else { under_way(state.as_ref(), &fates) };
     let settlement = Settlement { id, state, fates: ended, under_way, accept };
     tombstones.settle(spool, handed_over_by, settlement).await?;
-    let accepted = notification.map(|(envelope, state, _)| Accepted { envelope: Arc::new(envelope), state });
+    let accepted = notification.map(|(envelope, state, _)| Accepted::stored(envelope, state));
     Ok(Settled { id, last, wait, notification: accepted, ended, held, recipients })
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{Fate, Hold, HoldKind};
+use crate::delivery::{Fate, Hold, HoldKind, Obstacle};
 use crate::dsn::{Notice, Reason};
 use crate::message::{DeliveryState, Envelope, Recipient, RecipientState, Timestamp};
 use crate::queue::schedule::{self, RetryPolicy};
@@ -89,7 +89,9 @@ pub(super) fn decide(
                 notices.push(notice(Reason::Unsupported(*unmet)));
             }
             Fate::Ambiguous(_) if rules.hold_ambiguous => held = true,
-            Fate::Deferred(obstacle) | Fate::Ambiguous(obstacle) | Fate::Held(Hold { why: obstacle, .. })
+            Fate::Deferred(Obstacle { why: obstacle, .. })
+            | Fate::Ambiguous(obstacle)
+            | Fate::Held(Hold { why: obstacle, .. })
                 if expired =>
             {
                 *recipient = RecipientState::Expired;
@@ -126,7 +128,9 @@ fn delays<'a>(
     let obstacle = |index: usize| match fates.iter().find(|(of, _)| *of == index) {
         Some((
             _,
-            Fate::Deferred(obstacle) | Fate::Ambiguous(obstacle) | Fate::Held(Hold { why: obstacle, .. }),
+            Fate::Deferred(Obstacle { why: obstacle, .. })
+            | Fate::Ambiguous(obstacle)
+            | Fate::Held(Hold { why: obstacle, .. }),
         )) => obstacle.clone(),
         _ => "it could not be delivered yet".to_owned(),
     };

@@ -175,7 +175,7 @@ impl Receiver {
                 self.metrics.messages_taken_over.inc();
                 tracing::info!(%id, by, "taken over from another relay");
                 // Dispatch has ended when nobody hears this: the next start finds the message.
-                let _ = announce.send(Accepted { envelope: Arc::new(envelope), state }).await;
+                let _ = announce.send(Accepted::stored(envelope, state)).await;
                 Ok(Reply::Kept)
             }
             Stored::Before => Ok(Reply::Kept),

@@ -176,7 +176,7 @@ impl Sender {
         let state = DeliveryState { handing_over_to: None, ..stored.state };
         self.spool.update(id, state.clone()).await?;
         if let Some(ours) = turns.ours.as_ref().and_then(mpsc::WeakSender::upgrade) {
-            let _ = ours.send(Accepted { envelope: Arc::new(stored.envelope), state }).await;
+            let _ = ours.send(Accepted::stored(stored.envelope, state)).await;
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub messages_accepted: Counter,
     /// Their recipients.
     pub recipients_accepted: Counter,
+    /// Messages whose clients wait for an upstream's reply.
+    pub messages_in_transit: Gauge,
     /// Recipients of delivery status notifications that the relay composed.
     pub notifications: Counter,
     /// Recipients of them that were given up.
@@ -148,6 +150,7 @@ impl Metrics {
             refusals: Family::default(),
             messages_accepted: Counter::default(),
             recipients_accepted: Counter::default(),
+            messages_in_transit: Gauge::default(),
             notifications: Counter::default(),
             notifications_undeliverable: Counter::default(),
             recipients_delivered: Family::default(),
@@ -230,6 +233,11 @@ impl Metrics {
             "recipients_accepted",
             "Recipients of messages answered 250",
             self.recipients_accepted.clone(),
+        );
+        r.register(
+            "messages_in_transit",
+            "Messages whose clients wait for an upstream's reply",
+            self.messages_in_transit.clone(),
         );
         r.register(
             "configurations_applied",

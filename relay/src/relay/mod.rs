@@ -18,10 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::{self, Policy, Role};
 use crate::handover::Tombstones;
 use crate::limits::ConnectionLimits;
+use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase};
 use crate::spool::{self, Recovering, Spool};
 use crate::submission::Listeners;
+use crate::transit::Transit;
 use crate::{admin, dispatch, listen};
 use lifecycle::Relay;
 use parts::Shared;
@@ -66,7 +68,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let shared = Shared {
         ordinal: arguments.ordinal,
         data: arguments.data,
-        spool,
+        messages: Messages { spool, transit: Transit::new(arguments.memory_limit) },
         tombstones: Tombstones::default(),
         policies,
         metrics: Arc::new(Metrics::new()),
@@ -80,7 +82,8 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     let (announce, announcing) = (accepted_in.downgrade(), accepted_in.clone());
 
     let role = policy.role(arguments.ordinal);
-    let mut listeners = Listeners::new(shared.submission(arguments.memory_limit, accepted_in));
+    let mut listeners =
+        Listeners::new(shared.submission(arguments.memory_limit, accepted_in, orders_in.clone()));
     let bound = match role {
         Role::Serving => Some(listeners.bind(&policy).await?),
         Role::Finishing | Role::PassingOn => None,
@@ -126,7 +129,7 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
         announcing: Some(announcing),
         recovering,
         dispatching,
-        spool: shared.spool,
+        spool: shared.messages.spool,
         departure,
     };
     relay.run(role, stop).await;

@@ -15,17 +15,17 @@ use crate::dispatch::Dispatch;
 use crate::handover::{Departure, Receiver, Sender, Tombstones};
 use crate::limits::ConnectionLimits;
 use crate::memory::Memory;
+use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::order::Order;
 use crate::shutdown::Shutdown;
-use crate::spool::Spool;
-use crate::submission::{Accepted, Context};
+use crate::submission::{Accepted, Context, Passage};
 
 /// What the parts share.
 pub(super) struct Shared {
     pub(super) ordinal: u32,
     pub(super) data: PathBuf,
-    pub(super) spool: Spool,
+    pub(super) messages: Messages,
     pub(super) tombstones: Tombstones,
     pub(super) policies: watch::Receiver<Arc<Policy>>,
     pub(super) metrics: Arc<Metrics>,
@@ -36,10 +36,16 @@ pub(super) struct Shared {
 
 impl Shared {
     /// What clients' sessions need.
-    pub(super) fn submission(&self, memory_limit: Option<u64>, accepted: mpsc::Sender<Accepted>) -> Context {
+    pub(super) fn submission(
+        &self,
+        memory_limit: Option<u64>,
+        accepted: mpsc::Sender<Accepted>,
+        orders: mpsc::Sender<Order>,
+    ) -> Context {
         Context {
             policy: self.policies.clone(),
-            spool: self.spool.clone(),
+            spool: self.messages.spool.clone(),
+            passage: Arc::new(Passage { transit: self.messages.transit.clone(), orders }),
             memory: memory_limit.map_or_else(Memory::unlimited, Memory::watch),
             accepted,
             metrics: self.metrics.clone(),
@@ -58,7 +64,7 @@ impl Shared {
     ) -> Receiver {
         Receiver {
             ordinal: self.ordinal,
-            spool: self.spool.clone(),
+            spool: self.messages.spool.clone(),
             tombstones: self.tombstones.clone(),
             policy: self.policies.clone(),
             accepted,
@@ -73,7 +79,7 @@ impl Shared {
     pub(super) fn departure(&self) -> Departure {
         let sender = Sender {
             ordinal: self.ordinal,
-            spool: self.spool.clone(),
+            spool: self.messages.spool.clone(),
             tombstones: self.tombstones.clone(),
             policy: self.policies.clone(),
             metrics: self.metrics.clone(),
@@ -84,13 +90,13 @@ impl Shared {
     /// Settles what an earlier run was sending.
     pub(super) fn ambiguity(&self) -> Ambiguity {
         let delivery = self.policies.borrow().ambiguous_delivery;
-        Ambiguity { spool: self.spool.clone(), delivery, metrics: self.metrics.clone() }
+        Ambiguity { spool: self.messages.spool.clone(), delivery, metrics: self.metrics.clone() }
     }
 
     /// Delivers.
     pub(super) fn dispatch(&self, divisions: watch::Sender<BTreeMap<String, u64>>) -> Dispatch {
         Dispatch {
-            spool: self.spool.clone(),
+            messages: self.messages.clone(),
             tombstones: self.tombstones.clone(),
             policy: self.policies.clone(),
             ordinal: self.ordinal,
@@ -105,7 +111,7 @@ impl Shared {
     pub(super) fn admin(&self, config: &Path, orders: mpsc::Sender<Order>) -> Admin {
         Admin {
             metrics: self.metrics.clone(),
-            spool: self.spool.clone(),
+            spool: self.messages.spool.clone(),
             tombstones: self.tombstones.clone(),
             shutdown: self.shutdown.clone(),
             limits: self.limits.clone(),

@@ -7,7 +7,7 @@ use smtp_protocol::{Reply, ReversePath};
 
 use super::refusal::{Reason, Refusal};
 use crate::client_certificate::ClientCertificate;
-use crate::config::{Authentication, Identity, Listener, ListenerTls, Policy};
+use crate::config::{Authentication, CompiledRoute, Identity, Listener, ListenerTls, Policy};
 use crate::credentials;
 use crate::routing::{self, Origin};
 
@@ -104,13 +104,17 @@ fn unidentified(policy: &Policy, listener: &Listener, client: &Client) -> Refusa
     Refusal::new(Reason::Identity, 550, (5, 7, 1), text)
 }
 
-/// Whether some route takes this recipient.
+/// The route that takes this recipient.
 ///
 /// # Errors
 /// 550 5.4.4 naming the pool and the recipient's domain when none does.
-pub fn recipient(policy: &Policy, origin: Origin<'_>, recipient: &str) -> Result<(), Refusal> {
-    if routing::route(policy, origin, recipient).is_some() {
-        return Ok(());
+pub fn recipient<'a>(
+    policy: &'a Policy,
+    origin: Origin<'_>,
+    recipient: &str,
+) -> Result<&'a Arc<CompiledRoute>, Refusal> {
+    if let Some(route) = routing::route(policy, origin, recipient) {
+        return Ok(route);
     }
     let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
     let sender = if origin.sender.is_empty() { "<>" } else { origin.sender };
@@ -124,6 +128,17 @@ pub fn recipient(policy: &Policy, origin: Origin<'_>, recipient: &str) -> Result
             policy.pool
         ),
     ))
+}
+
+/// What RCPT is answered to a recipient that takes another route than those before it, where a message passes through whole.
+#[must_use]
+pub fn takes_another_route(policy: &Policy, route: &CompiledRoute) -> Refusal {
+    let text = format!(
+        "this recipient takes route {} and those before another: RelayPool {} passes a message on whole, send it in a \
+         transaction of its own",
+        route.name, policy.pool
+    );
+    Refusal::new(Reason::Route, 452, (4, 5, 3), text)
 }
 
 /// What RCPT is answered when the recipient is fine.

@@ -25,11 +25,13 @@ pub enum Reason {
     Spool,
     /// The relay has no memory for more mail now.
     Memory,
+    /// An upstream has not taken a message that passes through, or none could be asked.
+    Upstream,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AuthenticationRequired,
         Self::Identity,
         Self::ClientCertificate,
@@ -40,6 +42,7 @@ impl Reason {
         Self::Loop,
         Self::Spool,
         Self::Memory,
+        Self::Upstream,
     ];
 
     /// Its name in metrics and logs.
@@ -56,6 +59,7 @@ impl Reason {
             Self::Loop => "loop",
             Self::Spool => "spool",
             Self::Memory => "memory",
+            Self::Upstream => "upstream",
         }
     }
 }

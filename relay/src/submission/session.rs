@@ -15,12 +15,13 @@ use super::context::{Accepted, Context};
 use super::header_section::{HeaderRules, HeaderSection};
 use super::received::{self, TlsFacts, Trace};
 use super::refusal::{Reason, Refusal};
-use super::transaction::{Content, Mail, NotStored, Transaction};
+use super::transaction::{Complete, Content, Draft, Mail, NotStored, Transaction};
 use crate::client_certificate::ClientCertificate;
-use crate::config::{Listener, Policy};
+use crate::config::{Acceptance, Listener, Policy};
 use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::metrics;
 use crate::spool::{Health, SpoolError};
+use crate::transit::{self, NoRoom};
 
 /// What the connection is to do after the events have been answered and the output written.
 pub(super) enum Next {
@@ -166,17 +167,21 @@ impl Session {
             Ok(identity) => identity,
             Err(refusal) => return self.refused(refusal),
         };
-        if let Some(refusal) = self.cannot_store() {
+        if let Some(refusal) = self.cannot_keep(policy.acceptance) {
             return self.refused(refusal);
         }
-        self.transaction = Some(Box::new(Transaction::new(identity, mail)));
+        self.transaction = Some(Box::new(Transaction::new(identity, mail, policy.acceptance)));
         Reply::new(250, (2, 1, 0), "sender ok")
     }
 
     /// The spool or the memory makes it pointless to let the client send its content.
-    fn cannot_store(&self) -> Option<Refusal> {
+    fn cannot_keep(&self, acceptance: Acceptance) -> Option<Refusal> {
+        let short = || self.context.memory.is_short().then(memory_short);
+        if acceptance == Acceptance::PassThrough {
+            return short();
+        }
         match &*self.context.spool.health().borrow() {
-            Health::Healthy => self.context.memory.is_short().then(memory_short),
+            Health::Healthy => short(),
             Health::Full => Some(spool_full()),
             Health::Unhealthy(_) => Some(spool_not_writable()),
         }
@@ -195,10 +200,14 @@ impl Session {
             // RFC 5321 §4.1.1.3: <Postmaster> without a domain is this host's.
             None => format!("{}@{}", forward_path.local_part(), policy.hostname),
         };
-        if let Err(refusal) = authorize::recipient(&policy, transaction.origin(), &address) {
-            return self.refused(refusal);
+        let route = match authorize::recipient(&policy, transaction.origin(), &address) {
+            Ok(route) => route,
+            Err(refusal) => return self.refused(refusal),
+        };
+        if !transaction.goes_by(route) {
+            return self.refused(authorize::takes_another_route(&policy, route));
         }
-        transaction.add(Recipient { address, notify, original: original.map(ToString::to_string) });
+        transaction.add(Recipient { address, notify, original: original.map(ToString::to_string) }, route);
         authorize::recipient_accepted()
     }
 
@@ -225,7 +234,10 @@ impl Session {
             message_id: format!("Message-ID: <{id}@{}>\r\n", policy.hostname),
         });
         let deadline = Instant::now() + policy.limits.content;
-        let draft = self.context.spool.draft();
+        let draft = match transaction.acceptance() {
+            Acceptance::Queued => Draft::Stored(self.context.spool.draft()),
+            Acceptance::PassThrough => Draft::InTransit(self.context.passage.transit.draft()),
+        };
         let content = Content::new(id, draft, header_section, trace, accepted_at, deadline).await;
         if let Some(transaction) = &mut self.transaction {
             transaction.begin(content);
@@ -237,10 +249,15 @@ impl Session {
         let Some(transaction) = self.transaction.take() else { return out_of_sequence() };
         let policy = self.policy();
         let user = self.user.as_ref().map(|user| user.username.as_str());
-        match transaction.store(user, policy.limits.hops).await {
-            Ok((envelope, state)) => self.announce(envelope, state).await,
+        match transaction.complete(user, policy.limits.hops).await {
+            Ok(Complete::Stored(envelope, state)) => self.announce(envelope, state).await,
+            Ok(Complete::InTransit(envelope, draft)) => self.pass_through(envelope, draft).await,
             Err(NotStored::OutOfSequence) => out_of_sequence(),
             Err(NotStored::Loop(received)) => self.refused(goes_in_circles(&policy, received)),
+            Err(NotStored::Memory(NoRoom::Now)) => self.refused(memory_short()),
+            Err(NotStored::Memory(error @ NoRoom::Ever(_))) => {
+                self.refused(Refusal::new(Reason::Memory, 552, (5, 3, 4), error.to_string()))
+            }
             Err(NotStored::Spool(error)) => {
                 tracing::error!(client = %self.client, %error, "a message could not be stored; the client was told to try again");
                 self.refused(match error {
@@ -253,6 +270,31 @@ impl Session {
 
     /// The message is on stable storage: tell dispatch, then the client.
     async fn announce(&self, envelope: Envelope, state: DeliveryState) -> Reply {
+        self.count_accepted(&envelope);
+        let reply = Reply::new(250, (2, 6, 0), format!("queued as {}", envelope.id));
+        if self.context.accepted.send(Accepted::stored(envelope, state)).await.is_err() {
+            // Dispatch has ended because the relay stops; the message is in the spool and found at the next start.
+            tracing::info!("accepted while stopping; delivered after the next start");
+        }
+        reply
+    }
+
+    /// The message is in memory: the client is told what the upstream says.
+    async fn pass_through(&self, envelope: Envelope, draft: transit::Draft) -> Reply {
+        let Context { passage, accepted, shutdown, .. } = &self.context;
+        let envelope = Arc::new(envelope);
+        let in_transit = &self.context.metrics.messages_in_transit;
+        in_transit.inc();
+        let reply = passage.send(draft, envelope.clone(), accepted, &mut shutdown.clone()).await;
+        in_transit.dec();
+        if !reply.is_positive() {
+            return self.refused(Refusal { reason: Reason::Upstream, reply });
+        }
+        self.count_accepted(&envelope);
+        reply
+    }
+
+    fn count_accepted(&self, envelope: &Envelope) {
         let metrics = &self.context.metrics;
         metrics.messages_accepted.inc();
         metrics.recipients_accepted.inc_by(envelope.recipients.len() as u64);
@@ -265,12 +307,6 @@ impl Session {
             size = envelope.size,
             "accepted"
         );
-        let reply = Reply::new(250, (2, 6, 0), format!("queued as {}", envelope.id));
-        if self.context.accepted.send(Accepted { envelope: Arc::new(envelope), state }).await.is_err() {
-            // Dispatch has ended because the relay stops; the message is in the spool and found at the next start.
-            tracing::info!("accepted while stopping; delivered after the next start");
-        }
-        reply
     }
 
     fn policy(&self) -> Arc<Policy> {

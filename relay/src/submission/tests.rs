@@ -10,13 +10,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
-use super::{Accepted, Context, Listeners, connection};
+use super::{Accepted, Context, Listeners, Passage, connection};
 use crate::config::Policy;
 use crate::limits::ConnectionLimits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Phase};
 use crate::spool::{Options, Spool};
+use crate::transit::Transit;
 
 struct Served {
     _listeners: Listeners,
@@ -55,6 +56,7 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 1}}
     let context = Context {
         policy: watch::channel(policy.clone()).1,
         spool,
+        passage: Arc::new(Passage { transit: Transit::new(None), orders: mpsc::channel(1).0 }),
         memory: Memory::unlimited(),
         accepted,
         metrics: Arc::new(Metrics::new()),

@@ -1,4 +1,4 @@
-//! A mail transaction (RFC 5321 §3.3): what has been agreed to since MAIL, and the content on its way into the spool.
+//! A mail transaction (RFC 5321 §3.3): what has been agreed to since MAIL, and the content on its way to where it is kept.
 
 use std::sync::Arc;
 
@@ -7,9 +7,11 @@ use smtp_protocol::{Body, EnvelopeId, Return, ReversePath};
 use tokio::time::Instant;
 
 use super::header_section::HeaderSection;
+use crate::config::{Acceptance, CompiledRoute};
 use crate::message::{DeliveryState, Envelope, MessageId, Recipient, Timestamp};
 use crate::routing::Origin;
-use crate::spool::{Draft, SpoolError};
+use crate::spool::{self, SpoolError};
+use crate::transit::{self, NoRoom};
 
 /// What MAIL said.
 #[derive(Debug)]
@@ -24,13 +26,32 @@ pub(super) struct Mail {
 /// What has been agreed to since MAIL.
 pub(super) struct Transaction {
     identity: Arc<str>,
+    acceptance: Acceptance,
+    /// The way of a message that passes through, which all its recipients take.
+    route: Option<Arc<CompiledRoute>>,
     mail: Mail,
     recipients: Vec<Recipient>,
     eight_bit: bool,
     content: Option<Content>,
 }
 
-/// The content on its way into the spool.
+/// Where a message is kept: decided when it is begun.
+pub(super) enum Draft {
+    /// On disk.
+    Stored(spool::Draft),
+    /// In memory, until the upstream has answered.
+    InTransit(transit::Draft),
+}
+
+/// A message that is complete.
+pub(super) enum Complete {
+    /// It is on stable storage.
+    Stored(Envelope, DeliveryState),
+    /// It is to pass through.
+    InTransit(Envelope, transit::Draft),
+}
+
+/// The content on its way to where it is kept.
 pub(super) struct Content {
     id: MessageId,
     draft: Draft,
@@ -38,7 +59,7 @@ pub(super) struct Content {
     accepted_at: Timestamp,
     deadline: Instant,
     /// The first failure; what follows it is read and dropped, because the reply comes after the final dot.
-    failure: Option<SpoolError>,
+    failure: Option<NotStored>,
 }
 
 /// Why a message whose content has ended is not accepted.
@@ -48,15 +69,22 @@ pub(super) enum NotStored {
     Loop(usize),
     /// The spool did not take it.
     Spool(SpoolError),
+    /// There is no memory for it.
+    Memory(NoRoom),
     /// No content was begun.
     OutOfSequence,
 }
 
 impl Transaction {
     /// MAIL was accepted from a client that `identity` permits.
-    pub(super) fn new(identity: Arc<str>, mail: Mail) -> Self {
+    pub(super) fn new(identity: Arc<str>, mail: Mail, acceptance: Acceptance) -> Self {
         let eight_bit = mail.body == Body::EightBitMime;
-        Self { identity, mail, recipients: Vec::new(), eight_bit, content: None }
+        Self { identity, acceptance, route: None, mail, recipients: Vec::new(), eight_bit, content: None }
+    }
+
+    /// When its message is accepted.
+    pub(super) fn acceptance(&self) -> Acceptance {
+        self.acceptance
     }
 
     /// Where the message comes from, for the routes.
@@ -69,9 +97,16 @@ impl Transaction {
         self.mail.smtp_utf8
     }
 
+    /// Whether a recipient that takes this route can go with those before: of a message that passes through all take the same one.
+    pub(super) fn goes_by(&self, route: &Arc<CompiledRoute>) -> bool {
+        self.acceptance == Acceptance::Queued
+            || self.route.as_ref().is_none_or(|held| Arc::ptr_eq(held, route))
+    }
+
     /// RCPT was accepted.
-    pub(super) fn add(&mut self, recipient: Recipient) {
+    pub(super) fn add(&mut self, recipient: Recipient, route: &Arc<CompiledRoute>) {
         self.recipients.push(recipient);
+        self.route.get_or_insert_with(|| route.clone());
     }
 
     /// When the content that is under way has to be complete.
@@ -94,15 +129,11 @@ impl Transaction {
         }
     }
 
-    /// Stores the message; it is on stable storage when this returns.
+    /// Completes the message; what is stored is on stable storage when this returns.
     ///
     /// # Errors
-    /// When it is not, because of `hops`, the most `Received` fields that it may have, or because the spool did not take it.
-    pub(super) async fn store(
-        self,
-        user: Option<&str>,
-        hops: usize,
-    ) -> Result<(Envelope, DeliveryState), NotStored> {
+    /// When it is not kept, because of `hops`, the most `Received` fields that it may have, or because there was no room for it.
+    pub(super) async fn complete(self, user: Option<&str>, hops: usize) -> Result<Complete, NotStored> {
         let Some(mut content) = self.content else { return Err(NotStored::OutOfSequence) };
         let rest = content.header_section.finish();
         content.append(rest).await;
@@ -111,7 +142,7 @@ impl Transaction {
             return Err(NotStored::Loop(received));
         }
         if let Some(failure) = content.failure {
-            return Err(NotStored::Spool(failure));
+            return Err(failure);
         }
         let envelope = Envelope {
             id: content.id,
@@ -126,9 +157,14 @@ impl Transaction {
             identity: Some(self.identity.to_string()),
             user: user.map(ToOwned::to_owned),
         };
-        let state = DeliveryState::new(envelope.recipients.len(), content.accepted_at);
-        content.draft.commit(envelope.clone(), state.clone()).await.map_err(NotStored::Spool)?;
-        Ok((envelope, state))
+        match content.draft {
+            Draft::InTransit(draft) => Ok(Complete::InTransit(envelope, draft)),
+            Draft::Stored(draft) => {
+                let state = DeliveryState::new(envelope.recipients.len(), content.accepted_at);
+                draft.commit(envelope.clone(), state.clone()).await.map_err(NotStored::Spool)?;
+                Ok(Complete::Stored(envelope, state))
+            }
+        }
     }
 }
 
@@ -148,10 +184,21 @@ impl Content {
     }
 
     async fn append(&mut self, slice: Bytes) {
-        if self.failure.is_none()
-            && let Err(failure) = self.draft.append(slice).await
-        {
-            self.failure = Some(failure);
+        if self.failure.is_some() {
+            return;
+        }
+        self.failure = match &mut self.draft {
+            Draft::Stored(draft) => draft.append(slice).await.map_err(NotStored::Spool).err(),
+            Draft::InTransit(draft) => draft.append(&slice).map_err(NotStored::Memory).err(),
+        };
+    }
+}
+
+impl Draft {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Stored(draft) => draft.size(),
+            Self::InTransit(draft) => draft.size(),
         }
     }
 }

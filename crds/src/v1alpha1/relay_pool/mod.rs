@@ -1,6 +1,7 @@
 //! `RelayPool`: relays, how they listen, whom they serve, how they route and how long they try. The kind and its spec; each
 //! part of the spec is a file.
 
+mod acceptance;
 mod client;
 mod deletion;
 mod header;
@@ -12,6 +13,7 @@ mod shutdown;
 mod status;
 mod workload;
 
+pub use acceptance::*;
 pub use client::*;
 pub use deletion::*;
 pub use header::*;
@@ -93,6 +95,13 @@ pub struct RelayPoolSpec {
     /// The certificate that listeners with TLS show. A renewed one is used by the next connection; nothing restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// When a client is told that its message is accepted. `Queued`: when it is on disk; the relay then tries until it expires, and
+    /// returns to the sender what cannot be delivered. `PassThrough`: the client waits until the Upstream has answered, for a minute at
+    /// most until the Upstream begins, and gets the Upstream's own reply, or 451 when none can be asked; nothing is stored, tried again
+    /// or returned. All recipients of a message then get it or none does, and take the same route. Mail that was queued before a change
+    /// to `PassThrough` is delivered as before.
+    #[serde(default)]
+    pub acceptance: Acceptance,
     /// Who may send. A client that no identity recognises is refused.
     pub clients: Clients,
     /// Which Upstreams take which message: the first route that matches a recipient takes it. A recipient that matches none

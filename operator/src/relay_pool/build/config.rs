@@ -41,6 +41,7 @@ pub fn relay_config(
         replicas: pool.replicas,
         hostname: pool.hostname.clone().unwrap_or_else(|| endpoint.to_owned()),
         listeners: pool.listeners.iter().map(listener).collect(),
+        acceptance: pool.acceptance,
         certificate: pool.certificate.clone(),
         identities: pool.identities.clone(),
         routes: pool.routes.clone(),

@@ -25,7 +25,7 @@ use self::clients::identities;
 use self::limits::{headers, limits};
 use self::listeners::{certificate, listeners};
 use self::place::At;
-use self::queue::{message_fits, queue, shutdown, storage};
+use self::queue::{acceptance, message_fits, queue, shutdown, storage};
 use self::routes::routes;
 use self::upstreams::upstreams;
 use crate::reason::Findings;
@@ -66,6 +66,7 @@ pub fn validate(pool: &RelayPool, references: &References) -> Result<ValidatedPo
             names: names?,
             replicas: replicas?,
             hostname: spec.hostname.clone(),
+            acceptance: acceptance(spec.acceptance),
             listeners,
             certificate,
             identities,

@@ -1,11 +1,18 @@
-//! `spec.queue` and `spec.shutdown`: what becomes of accepted mail.
+//! `spec.acceptance`, `spec.queue` and `spec.shutdown`: what becomes of mail.
 
 use postroad_crds::relay_config as relay;
-use postroad_crds::v1alpha1::{AmbiguousDelivery, Queue, Shutdown};
+use postroad_crds::v1alpha1::{Acceptance, AmbiguousDelivery, Queue, Shutdown};
 
 use super::place::At;
 use super::valid::ValidatedStorage;
 use crate::reason::Problem;
+
+pub(super) fn acceptance(spec: Acceptance) -> relay::Acceptance {
+    match spec {
+        Acceptance::Queued => relay::Acceptance::Queued,
+        Acceptance::PassThrough => relay::Acceptance::PassThrough,
+    }
+}
 
 pub(super) fn storage(at: &At<'_>, spec: &Queue) -> Result<(ValidatedStorage, u64), Problem> {
     match (&spec.storage, &spec.ephemeral) {

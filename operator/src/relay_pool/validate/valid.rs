@@ -18,6 +18,8 @@ pub struct ValidatedPool {
     pub replicas: u32,
     /// The name for banners, when the pool gives one.
     pub hostname: Option<String>,
+    /// When a message is accepted.
+    pub acceptance: relay::Acceptance,
     /// Where it listens.
     pub listeners: Vec<ValidatedListener>,
     /// What its listeners with TLS show.

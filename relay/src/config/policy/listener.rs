@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use postroad_crds::relay_config::{self as rendered, Authentication, ListenerTls, RelayConfig};
+use postroad_crds::relay_config::{self as rendered, Acceptance, Authentication, ListenerTls, RelayConfig};
 use rustls::ServerConfig;
 use smtp_protocol::{
     AuthOffer, BareNewline, Mechanism, ServerConfig as SessionConfig, ServerTimeouts, TlsOffer,
@@ -86,7 +86,8 @@ fn session_config(config: &RelayConfig, listener: &rendered::Listener, scram: bo
         mechanisms: if scram { Mechanism::ALL.to_vec() } else { vec![Mechanism::Plain, Mechanism::Login] },
         auth_without_tls: listener.insecure_authentication,
         smtputf8: true,
-        dsn: true,
+        // A message that passes through is answered for by its reply alone.
+        dsn: config.acceptance == Acceptance::Queued,
         bare_newline: match listener.bare_newline {
             rendered::BareNewline::Reject => BareNewline::Reject,
             rendered::BareNewline::Normalise => BareNewline::Normalise,

@@ -19,7 +19,7 @@ pub use hand_over::{HandOverPolicy, Role};
 pub use limits::Limits;
 pub use listener::{Certificate, Listener};
 pub use postroad_crds::relay_config::{
-    AmbiguousDelivery, Authentication, ListenerTls, UpstreamPort, UpstreamTls,
+    Acceptance, AmbiguousDelivery, Authentication, ListenerTls, UpstreamPort, UpstreamTls,
 };
 pub use rates::Rates;
 pub use route::{CompiledRoute, Preference};
@@ -51,6 +51,8 @@ pub struct Policy {
     pub hostname: String,
     /// Where to listen.
     pub listeners: Vec<Listener>,
+    /// When a message is accepted.
+    pub acceptance: Acceptance,
     /// Who may relay.
     pub identities: Vec<Identity>,
     /// What holds for the passwords of all of them.
@@ -122,6 +124,7 @@ impl Policy {
             replicas: config.replicas,
             hostname: config.hostname.clone(),
             listeners: listeners(config, passwords.scram)?,
+            acceptance: config.acceptance,
             passwords,
             identities,
             routes: routes(config, &upstreams)?,

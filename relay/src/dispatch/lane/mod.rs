@@ -146,17 +146,39 @@ impl Lane {
             && self.full_until.is_none()
             && self.source_full_until.is_none();
         let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job));
-        let of_lane = self.obstacle();
-        let why = |aside: Option<Scope>| {
-            let full = || match &aside {
-                None if self.full_until.is_none() => {
-                    "the rates of the source addresses are used up".to_owned()
-                }
-                aside => format!("the rates of {} are used up", aside.as_ref().unwrap_or(&self.scope)),
-            };
-            of_lane.clone().unwrap_or_else(full)
+        taken.into_iter().map(|(job, aside)| (job, self.keeps_waiting(aside.as_ref()))).collect()
+    }
+
+    /// Removes the ready jobs for which `unwanted` holds, each with the reason why it waits.
+    pub(super) fn take_waiting(&mut self, unwanted: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
+        let taken = self.waiting.take(|job, _| unwanted(job));
+        taken.into_iter().map(|(job, aside)| (job, self.keeps_waiting(aside.as_ref()))).collect()
+    }
+
+    /// Why a job waits that may be `aside`.
+    fn keeps_waiting(&self, aside: Option<&Scope>) -> String {
+        let of_budgets = || match aside {
+            Some(scope) => format!("the rates of {scope} are used up"),
+            None if self.full_until.is_some() => format!("the rates of {} are used up", self.scope),
+            None if self.source_full_until.is_some() => {
+                "the rates of the source addresses are used up".to_owned()
+            }
+            None => "no session was free for it".to_owned(),
         };
-        taken.into_iter().map(|(job, aside)| (job, why(aside))).collect()
+        self.obstacle().unwrap_or_else(of_budgets)
+    }
+
+    /// Why a message that can wait for `patience` at most has nothing to wait for here; `None` when it has.
+    pub(super) fn unavailable(&self, patience: Duration, now: Instant) -> Option<String> {
+        let closed_until = self.gate.opens_at().max(self.full_until);
+        let goes = self.works() || self.wants_probe(now);
+        if goes && closed_until.is_none_or(|until| until <= now + patience) {
+            return None;
+        }
+        if self.share == 0 {
+            return Some("this relay has no share of its connections".to_owned());
+        }
+        Some(self.keeps_waiting(None))
     }
 
     fn may_be_used(&self) -> bool {

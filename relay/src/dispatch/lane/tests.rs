@@ -89,6 +89,7 @@ fn job(number: u128) -> Job {
         recipients: Arc::from([0]),
         rank: RANK,
         scopes: Arc::default(),
+        in_transit: false,
         broken_sessions: 0,
     }
 }

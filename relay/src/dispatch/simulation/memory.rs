@@ -23,7 +23,7 @@ fn a_million_messages_cost_less_than_300_mb() {
         let now = BEGINNING.after(Duration::from_micros(number * 100));
         let envelope = Arc::new(envelope(number, &format!("tenant-{}", number % 50), now));
         let state = DeliveryState::new(1, now);
-        world.core.handle(Event::Accepted(Accepted { envelope, state }), world.now());
+        world.core.handle(Event::Accepted(Accepted { envelope, state, in_transit: false }), world.now());
     }
     let used = resident() - before;
     let waiting: usize = world.core.backlogs().map(|(_, waiting, _)| waiting).sum();

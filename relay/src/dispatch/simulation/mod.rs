@@ -173,7 +173,7 @@ impl World {
         let envelope = Arc::new(envelope(self.accepted, tenant, now));
         let state = DeliveryState::new(1, now);
         self.spool.insert(envelope.id, (envelope.clone(), state.clone()));
-        self.core.handle(Event::Accepted(Accepted { envelope, state }), self.now());
+        self.core.handle(Event::Accepted(Accepted { envelope, state, in_transit: false }), self.now());
     }
 
     fn act(&mut self) {
