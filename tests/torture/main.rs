@@ -1,10 +1,11 @@
 //! Torture: the relay as a process, under load, killed, without power, without space, on a volume that fails; and what it
 //! says when it cannot keep its promise. Promises P1 and P3, for docs/reference/durability.md.
 //!
-//! Tests that mount file systems or trace the relay are ignored here and run by `make torture` (`run.sh`), as root.
+//! Tests that mount file systems, drop packets or trace the relay are ignored here and run by `make torture` (`run.sh`), as root.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 #![allow(clippy::print_stderr, reason = "the verdicts are what a run is for")]
 
+mod black_hole;
 mod clock;
 mod damage;
 mod disk;

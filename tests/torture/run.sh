@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the torture suite: builds it as the calling user, then runs it as root in a mount namespace of its own, so that nothing it
-# mounts outlives it. Loop devices detach with their mounts.
+# Runs the torture suite: builds it as the calling user, then runs it as root in a mount and a network namespace of its own, so that
+# nothing it mounts outlives it and no packet that it drops is anybody else's. Loop devices detach with their mounts.
 #
 # Usage: run.sh short|long        (about 3 minutes; up to an hour)
 # Writes a line of JSON for each scenario to target/torture/results.jsonl.
@@ -18,7 +18,7 @@ if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || { say "it mounts file systems: run it as root, or install sudo"; exit 1; }
   root=(sudo)
 fi
-for needed in unshare mkfs.ext4 mkfs.xfs strace; do
+for needed in unshare mkfs.ext4 mkfs.xfs strace ip nft; do
   PATH=$PATH:/usr/sbin:/sbin command -v "$needed" >/dev/null || { say "$needed is missing: make setup installs it"; exit 1; }
 done
 [ -e /dev/fuse ] || { say "/dev/fuse is missing: the kernel has to offer FUSE, for a disk that loses power"; exit 1; }
@@ -29,8 +29,11 @@ suite=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$build")
 results=$PWD/target/torture/results.jsonl
 mkdir -p "${results%/*}"
 rm -f "$results"
-"${root[@]}" unshare --mount --propagation private env "PATH=$PATH:/usr/sbin:/sbin" POSTROAD_TORTURE_NAMESPACE=1 \
+# The namespace's loopback is down at first.
+# shellcheck disable=SC2016 # "$@" is the inner shell's
+"${root[@]}" unshare --mount --propagation private --net env "PATH=$PATH:/usr/sbin:/sbin" POSTROAD_TORTURE_NAMESPACE=1 \
   POSTROAD_TORTURE_KILLS=$kills POSTROAD_TORTURE_CUTS=$cuts POSTROAD_TORTURE_FLIPS=$flips \
   POSTROAD_TORTURE_HAND_OVER=$handed POSTROAD_TORTURE_HAND_OVER_KILLS=$handed_kills \
-  POSTROAD_TORTURE_RESULTS="$results" "$suite" --include-ignored --test-threads 1
+  POSTROAD_TORTURE_RESULTS="$results" sh -c 'ip link set lo up && exec "$@"' torture \
+  "$suite" --include-ignored --test-threads 1
 say "done; the figures are in ${results#"$PWD"/}"
