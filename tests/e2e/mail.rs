@@ -45,7 +45,7 @@ async fn the_quickstart_serves_apps_by_cluster_dns_and_mail_leaves_over_persiste
     quickstart(&namespace).await;
     wait_ready(&namespace).await;
     let user = Some(("app", "change-me"));
-    let submission = Sending { host: &host, port: 587, tls: "starttls", user, node: None };
+    let submission = Sending { host: &host, port: 587, tls: "starttls", user, certificate: None, node: None };
     let by_password = send(&namespace, "by-password", submission, "sandbox-password").await;
     assert_eq!(by_password.exit_code, 0, "{by_password:?}");
     let by_network = Sending { port: 25, tls: "plain", user: None, ..submission };
@@ -118,7 +118,14 @@ async fn apps_are_served_on_every_port_and_a_stranger_is_told_why_not() {
     namespace.apply(&by_node(&inside.pod_range)).await.unwrap();
     wait_ready(&namespace).await;
     let user = Some(("app", "hunter2"));
-    let submission = Sending { host: &host, port: 587, tls: "starttls", user, node: Some(&outside.name) };
+    let submission = Sending {
+        host: &host,
+        port: 587,
+        tls: "starttls",
+        user,
+        certificate: None,
+        node: Some(&outside.name),
+    };
     let implicit = Sending { port: 465, tls: "implicit", ..submission };
     let clear = Sending { port: 25, tls: "plain", user: None, node: Some(&inside.name), ..submission };
     for (name, sending) in [("submission", submission), ("implicit", implicit), ("clear", clear)] {

@@ -6,12 +6,13 @@
 //! peers         the pods that are not Postroad   volume    a volume follows its pod to another node
 //! rates         five relays share a budget       scene     what they share
 //! faults        each fault under load            account   the table of what came of them
-//! departures    relays that go for good
+//! departures    relays that go for good            certificates  apps that are known by one
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which the lint does not see as tests")]
 
 mod account;
+mod certificates;
 mod departures;
 mod faults;
 mod installation;

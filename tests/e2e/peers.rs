@@ -73,6 +73,8 @@ pub struct Sending<'a> {
     pub tls: &'a str,
     /// User and password.
     pub user: Option<(&'a str, &'a str)>,
+    /// The Secret with a certificate for the app to show, its key, and the authority of the server's certificate.
+    pub certificate: Option<&'a str>,
     /// The node that the app's pod runs on.
     pub node: Option<&'a str>,
 }
@@ -82,6 +84,7 @@ impl Sending<'_> {
         let mut arguments =
             vec![mode.to_owned(), format!("--host={}", self.host), format!("--port={}", self.port)];
         arguments.extend([format!("--tls={}", self.tls), "--ca=/tls/ca.crt".to_owned()]);
+        arguments.extend(self.certificate.map(|_| "--certificate=/tls".to_owned()));
         arguments.extend(self.user.map(|(user, _)| format!("--user={user}")));
         arguments.extend(further.iter().map(|argument| (*argument).to_owned()));
         arguments
@@ -91,7 +94,14 @@ impl Sending<'_> {
         let arguments = self.arguments(mode, further);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let password = self.user.map_or("", |(_, password)| password);
-        pod(name, "app", &arguments, &[("PASSWORD", password)], "main-tls", self.node)
+        pod(
+            name,
+            "app",
+            &arguments,
+            &[("PASSWORD", password)],
+            self.certificate.unwrap_or("main-tls"),
+            self.node,
+        )
     }
 }
 

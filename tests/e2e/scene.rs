@@ -103,7 +103,14 @@ impl Scene {
         namespace.apply(&pool(relays)).await.unwrap();
         until(&namespace.api::<RelayPool>(), "main", "is ready", LIMIT, pool_is_ready).await.unwrap();
         let user = Some(("app", "hunter2"));
-        let sending = Sending { host: &host, port: 587, tls: "starttls", user, node: Some(&surviving.name) };
+        let sending = Sending {
+            host: &host,
+            port: 587,
+            tls: "starttls",
+            user,
+            certificate: None,
+            node: Some(&surviving.name),
+        };
         let load = Load::start(&namespace, sending).await;
         Self { cluster, namespace, service, load, surviving, failing }
     }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/smtp"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -26,8 +27,8 @@ var errUnknown = errors.New("the connection broke after the final dot")
 
 // Server says where and as whom messages are sent.
 type Server struct {
-	host, tls, caFile, user, from, to string
-	port                              int
+	host, tls, caFile, certificate, user, from, to string
+	port                                           int
 }
 
 // Flags names the fields of a Server on the command line. The password comes from the environment: PASSWORD.
@@ -36,6 +37,7 @@ func (s *Server) Flags(flags *flag.FlagSet) {
 	flags.IntVar(&s.port, "port", 587, "port")
 	flags.StringVar(&s.tls, "tls", "starttls", "starttls, implicit or plain")
 	flags.StringVar(&s.caFile, "ca", "", "file with the certificates to trust")
+	flags.StringVar(&s.certificate, "certificate", "", "folder with tls.crt and tls.key to show; empty shows none")
 	flags.StringVar(&s.user, "user", "", "user; empty sends without AUTH")
 	flags.StringVar(&s.from, "from", "app@example.com", "reverse-path")
 	flags.StringVar(&s.to, "to", "someone@example.net", "forward-path")
@@ -43,6 +45,13 @@ func (s *Server) Flags(flags *flag.FlagSet) {
 
 func (s *Server) tlsConfig() (*tls.Config, error) {
 	config := &tls.Config{ServerName: s.host, MinVersion: tls.VersionTLS12}
+	if s.certificate != "" {
+		certificate, err := tls.LoadX509KeyPair(filepath.Join(s.certificate, "tls.crt"), filepath.Join(s.certificate, "tls.key"))
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
 	if s.caFile == "" {
 		return config, nil
 	}
