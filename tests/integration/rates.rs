@@ -9,7 +9,7 @@ use postroad_crds::relay_config::{
 use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_server::{Ledger, ReceivedMessage, SmtpServer};
+use postroad_tests::smtp_server::{Action, Fault, Ledger, ReceivedMessage, SmtpServer, Stage};
 
 use crate::{LIMIT, config};
 
@@ -82,6 +82,8 @@ const BULK: (u32, u32) = (10, 2);
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_and_a_route_keep_their_own_rates_over_a_crash_while_others_go_at_once() {
     let upstream = SmtpServer::service("relay", "secret").await.unwrap();
+    // So that all is queued before anything leaves.
+    let held = upstream.inject(Fault::always(Stage::Greeting, Action::Hold));
     let port = free_port().unwrap();
     let mut relay = with_rates_of_its_own(&upstream, port).await;
     let load = |name: &str, domain: &str, messages_per_client| Load {
@@ -98,6 +100,7 @@ async fn an_identity_and_a_route_keep_their_own_rates_over_a_crash_while_others_
         let count = load.clients * load.messages_per_client;
         assert_eq!(load.start().finish().await.acknowledged.len(), count);
     }
+    upstream.withdraw(held);
     let of = |name: &'static str| move |message: &ReceivedMessage| message.reverse_path.starts_with(name);
     let arrived = |ledger: &Ledger, name| ledger.messages.iter().filter(|message| of(name)(message)).count();
     upstream.wait_until("all others", LIMIT, |ledger| arrived(ledger, "free") == 100).await.unwrap();
