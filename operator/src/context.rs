@@ -13,6 +13,7 @@ use crate::client::Objects;
 use crate::metrics::Metrics;
 use crate::relay_pool::build::RelayImage;
 use crate::relay_pool::heard::Heard;
+use crate::standing::board::Board;
 
 /// What the operator was started with, as far as the build needs it.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Context {
     pub retries: Retries,
     /// What leaving relays have lately said.
     pub heard: Heard,
+    /// What all relays have lately said of their upstreams.
+    pub board: Board,
 }
 
 /// How long to wait before an object that failed is tried again: 1 s, doubling to 5 minutes, forgotten at its first success.

@@ -29,6 +29,8 @@ use crate::lease::{Candidate, Lost};
 use crate::metrics::{Metrics, Outcome};
 use crate::relay_pool::build::metadata::FIELD_MANAGER;
 use crate::relay_pool::heard::Heard;
+use crate::standing::board::Board;
+use crate::standing::rounds;
 use crate::watches::{Scope, Watched, watch};
 use crate::{relay_pool, upstream};
 
@@ -214,6 +216,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             retries: Retries::default(),
             heard: Heard::default(),
+            board: Board::default(),
         });
         let upstreams = control(
             upstream::KIND,
@@ -226,10 +229,16 @@ impl Operator {
             relay_pool::KIND,
             watched.pools.clone(),
             watched.pool_queue.clone().requests().take_until(self.stop.clone().cancelled_owned()),
-            context,
+            context.clone(),
             |object, context| relay_pool::reconcile(object, context).boxed(),
         );
-        futures::future::join(upstreams, pools).await;
+        let asking = async {
+            tokio::select! {
+                () = rounds::go(watched, &context) => {}
+                () = self.stop.cancelled() => {}
+            }
+        };
+        futures::future::join3(upstreams, pools, asking).await;
     }
 }
 

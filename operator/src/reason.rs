@@ -50,6 +50,30 @@ pub enum Reason {
     RelaysLeaving,
     /// No relay is leaving.
     NoRelayLeaves,
+    /// Every relay that has had mail for the Upstream reaches it.
+    Reachable,
+    /// No relay that has had mail for the Upstream reaches it.
+    Unreachable,
+    /// Some relays reach the Upstream and some do not.
+    PartlyUnreachable,
+    /// No relay has had mail for the Upstream.
+    NotTried,
+    /// No pool names the Upstream.
+    NotUsed,
+    /// A person has ordered that the Upstream is given no mail.
+    Drained,
+    /// No relay answers.
+    RelaysSilent,
+    /// Sessions with the Upstream are on the port that is preferred.
+    PreferredPort,
+    /// A better port of the Upstream did not work.
+    PortPassedOver,
+    /// Every route goes to Upstreams of its best priority.
+    AsPreferred,
+    /// A route goes to Upstreams of a worse priority.
+    FailedOver,
+    /// No Upstream of a route works.
+    NoUpstreamWorks,
     /// The pool is being deleted.
     BeingDeleted,
     /// The pool was deleted with mail in it, as its deletion policy asks.
@@ -84,6 +108,18 @@ impl Reason {
             Self::RelaysNotReady => "RelaysNotReady",
             Self::RelaysLeaving => "RelaysLeaving",
             Self::NoRelayLeaves => "NoRelayLeaves",
+            Self::Reachable => "Reachable",
+            Self::Unreachable => "Unreachable",
+            Self::PartlyUnreachable => "PartlyUnreachable",
+            Self::NotTried => "NotTried",
+            Self::NotUsed => "NotUsed",
+            Self::Drained => "Drained",
+            Self::RelaysSilent => "RelaysSilent",
+            Self::PreferredPort => "PreferredPort",
+            Self::PortPassedOver => "PortPassedOver",
+            Self::AsPreferred => "AsPreferred",
+            Self::FailedOver => "FailedOver",
+            Self::NoUpstreamWorks => "NoUpstreamWorks",
             Self::BeingDeleted => "BeingDeleted",
             Self::MailDiscarded => "MailDiscarded",
             Self::VolumesStay => "VolumesStay",

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::{ApiError, Objects, explain, is_namespace_ending};
 use crate::reason::Problem;
+use crate::wording::clipped;
 
 /// The longest note of an Event is 1 KiB.
 const NOTE_MAXIMUM: usize = 1000;
@@ -125,7 +126,7 @@ impl Subject {
         let event = Event {
             type_: if transition.good { EventType::Normal } else { EventType::Warning },
             reason: transition.reason,
-            note: Some(clipped(transition.message)),
+            note: Some(clipped(&transition.message, NOTE_MAXIMUM)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -170,13 +171,14 @@ const COURSES: [&str; 1] = ["Draining"];
 
 /// What is worth an Event: a condition that flips or, but for `Ready`, which only repeats the others, is false for another
 /// reason than before. A new object announces neither what was to be expected (`Accepted`, `ResolvedRefs` true) nor that
-/// its pods are still starting. Of several conditions with one cause only the first speaks.
+/// its pods are still starting. What is no longer known is no turn; what is known again is one. Of several conditions with one cause only the first speaks.
 fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Transition> {
     let mut found: Vec<Transition> = Vec::new();
     for new in after {
         let holds = new.status == "True";
         let good = holds != FAULTS.contains(&new.type_.as_str()) || COURSES.contains(&new.type_.as_str());
         let speaks = match condition(before, &new.type_) {
+            _ if new.status == "Unknown" => false,
             Some(old) if old.status != new.status => true,
             Some(old) => !good && old.reason != new.reason && new.type_ != "Ready",
             None if good => matches!(new.type_.as_str(), "Programmed" | "Ready"),
@@ -187,15 +189,6 @@ fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Transition> {
         }
     }
     found
-}
-
-fn clipped(mut text: String) -> String {
-    if text.len() > NOTE_MAXIMUM {
-        let end = (0..=NOTE_MAXIMUM).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -237,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn that_nothing_is_known_is_no_event_and_that_it_is_known_again_is_one() {
+        let reach = |status, reason| [("Reachable", status, reason)];
+        check(&[], &reach("Unknown", "NotTried"), &[]);
+        check(&reach("False", "Unreachable"), &reach("Unknown", "NotTried"), &[]);
+        check(&reach("Unknown", "NotTried"), &reach("Unknown", "RelaysSilent"), &[]);
+        check(&reach("Unknown", "NotTried"), &reach("True", "Reachable"), &["Reachable"]);
+    }
+
+    #[test]
     fn a_course_of_events_is_told_when_it_begins_and_ends_and_is_no_fault() {
         let (begun, ended) = ([("Draining", "True", "Leaving")], [("Draining", "False", "Left")]);
         check(&[], &ended, &[]);
@@ -249,11 +251,5 @@ mod tests {
     fn one_cause_speaks_once() {
         let broken = [("ResolvedRefs", "False", "SecretNotFound"), ("Programmed", "False", "SecretNotFound")];
         check(&[], &broken, &["SecretNotFound"]);
-    }
-
-    #[test]
-    fn a_long_note_is_clipped_at_a_character() {
-        let note = clipped("é".repeat(600));
-        assert!(note.len() <= NOTE_MAXIMUM + '…'.len_utf8() && note.ends_with('…'));
     }
 }

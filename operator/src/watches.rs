@@ -85,7 +85,7 @@ impl Watched {
     }
 
     /// A pool concerns itself and the upstreams that it names, or has named: its relays share them with others.
-    fn pool_with_upstreams(&self, changed: &GuardedPool) {
+    pub fn pool_with_upstreams(&self, changed: &GuardedPool) {
         self.pool(changed);
         let name = changed.name_any();
         let named = changed.0.as_ref().map(pool::upstream_names).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
 use crate::message::Timestamp;
 
 /// How many attempts a history holds: the latest.
@@ -65,7 +66,7 @@ pub fn remember(
 ) {
     let mut results: Vec<PastResult> = Vec::new();
     for &recipient in &*attempt.recipients {
-        let Some(text) = text(recipient).map(shortened) else { continue };
+        let Some(text) = text(recipient).map(|text| excerpt(text, TEXT)) else { continue };
         match results.iter_mut().find(|result| result.text == text) {
             Some(result) => result.recipients.push(recipient),
             None => results.push(PastResult { recipients: vec![recipient], text }),
@@ -80,14 +81,6 @@ pub fn remember(
     });
     let surplus = history.len().saturating_sub(KEPT);
     history.drain(..surplus);
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > TEXT {
-        text.truncate(text.floor_char_boundary(TEXT));
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod dispatch;
 pub mod domain_pattern;
 pub mod dsn;
+pub mod excerpt;
 pub mod handover;
 pub mod limits;
 pub mod listen;

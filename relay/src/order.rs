@@ -1,5 +1,6 @@
 //! What may be ordered about a message or an upstream. Leaf: the admin API and clients' sessions give orders, dispatch carries them out.
 
+use postroad_crds::relay_config::Standing;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -94,6 +95,14 @@ pub struct UpstreamState {
     /// Why it gets nothing, or is only tried, in words for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
+    /// The same as `drained` and `works` in one word, with what these do not tell apart.
+    pub standing: Standing,
+    /// The port on which the last session was opened; none for a sandbox, and before the first session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Why ports that are preferred to it were passed over, a reason a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 /// An order about a message, and where it is to be answered: `Ok` when what it says is on stable storage.

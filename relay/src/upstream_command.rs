@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
+use postroad_crds::relay_config::Standing;
 
 use crate::admin::{API, Upstreams};
 use crate::admin_client::{Client, ClientArguments, print_json};
@@ -57,12 +58,24 @@ async fn give(client: &Client, name: &str, act: UpstreamAct) -> anyhow::Result<U
 }
 
 fn line(out: &mut impl Write, state: &UpstreamState) -> std::io::Result<()> {
-    let UpstreamState { name, drained, works, waiting, sessions, allowed_sessions, obstacle } = state;
-    let stands = match (drained, works) {
-        (true, _) => "drained",
-        (false, true) => "works",
-        (false, false) => "fails",
+    let UpstreamState { name, drained, waiting, sessions, allowed_sessions, obstacle, standing, .. } = state;
+    let stands = match standing {
+        Standing::Works => "works",
+        Standing::Untried => "untried",
+        Standing::Fails => "fails",
+        Standing::Drained => "drained",
+        Standing::NoShare => "no share",
+        Standing::Unknown => "unknown",
     };
-    let obstacle = obstacle.as_ref().filter(|_| !drained).map(|why| format!("  {why}")).unwrap_or_default();
-    writeln!(out, "{name}  {stands}  {waiting} waiting  {sessions} of {allowed_sessions} sessions{obstacle}")
+    write!(out, "{name}  {stands}  {waiting} waiting  {sessions} of {allowed_sessions} sessions")?;
+    if let Some(port) = state.port {
+        write!(out, "  port {port}")?;
+    }
+    if !state.passed_over.is_empty() {
+        write!(out, " instead of {}", state.passed_over.join("; "))?;
+    }
+    if let Some(why) = obstacle.as_ref().filter(|_| !drained) {
+        write!(out, "  {why}")?;
+    }
+    writeln!(out)
 }

@@ -247,8 +247,11 @@ async fn the_command_line_drains_an_upstream_and_resumes_it() {
     }
     assert!(setting.upstream.messages().is_empty());
     let (resumed, done) = setting.command("upstream", &["resume", "service"]).await;
-    assert!(done && resumed.contains("service  works"), "{resumed}");
+    assert!(done && resumed.contains("service  untried"), "{resumed}");
     setting.upstream.wait_for(1, LIMIT).await.unwrap();
+    let (list, _) = setting.command("upstream", &["list"]).await;
+    let on = format!("sessions  port {}", setting.upstream.port());
+    assert!(list.contains("service  works  0 waiting") && list.contains(&on), "{list}");
     let (refusal, done) = setting.command("upstream", &["drain", "nobody"]).await;
     assert!(!done && refusal.contains("no route of the pool names an Upstream"), "{refusal}");
 }

@@ -1,17 +1,20 @@
 //! Relays as processes that leave their pool: told so by their configuration, told to stay after all, or stopped with storage
 //! that goes with them. Kills are tests/torture's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postroad_crds::relay_config::{Division, HAND_OVER_NAME, REMAINING_PROTOCOL, RelayConfig, Remaining};
+use postroad_crds::relay_config::{
+    Destination, Division, HAND_OVER_NAME, REMAINING_PROTOCOL, RelayConfig, Remaining, Standing,
+    UpstreamPort, UpstreamTls,
+};
 use postroad_tests::conservation::account;
 use postroad_tests::load::{Load, Sent};
+use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_pool::Pool;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::SmtpClient;
+use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::SmtpServer;
 
 use rustls::crypto::ring::default_provider;
@@ -116,8 +119,8 @@ async fn a_relay_whose_storage_goes_with_it_gives_its_mail_away_when_it_is_stopp
     arrived_once(&upstream, &sent).await;
 }
 
-/// To which divisions the relay says that it keeps, as it tells the operator.
-async fn divisions(config: &RelayConfig) -> BTreeMap<String, u64> {
+/// What the relay tells the operator.
+async fn told(config: &RelayConfig) -> Remaining {
     let held = config.hand_over.as_ref().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(held.authority_pem.as_bytes()).unwrap()).unwrap();
@@ -132,7 +135,20 @@ async fn divisions(config: &RelayConfig) -> BTreeMap<String, u64> {
     let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    serde_json::from_slice::<Remaining>(&answer).unwrap().divisions
+    serde_json::from_slice(&answer).unwrap()
+}
+
+/// Waits until what the relay tells is so.
+async fn until_told(config: &RelayConfig, is: impl Fn(&Remaining) -> bool) {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let told = told(config).await;
+        if is(&told) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,13 +159,49 @@ async fn a_relay_tells_to_which_division_of_an_upstream_it_keeps() {
     let divided = |number| vec![Division { number, ..Division::alone(1) }];
     config.upstreams[0].divisions = divided(7);
     let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
-    let deadline = tokio::time::Instant::now() + LIMIT;
     for number in [7, 8] {
         config.upstreams[0].divisions = divided(number);
         relay.rewrite_config(&config).unwrap();
-        while divisions(&config).await != [("service".to_owned(), number)].into() {
-            assert!(tokio::time::Instant::now() < deadline, "{number}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until_told(&config, |told| told.divisions == [("service".to_owned(), number)].into()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_tells_how_upstreams_stand_and_which_port_is_in_use() {
+    let mut upstream = SmtpServer::plain().await.unwrap();
+    let pool = Pool::new(1, upstream.port()).unwrap();
+    let mut config = pool.config(0, []);
+    let blocked = free_port().unwrap();
+    let Destination::Smarthost(smarthost) = &mut config.upstreams[0].destination else { unreachable!() };
+    smarthost.ports.insert(0, UpstreamPort { port: blocked, tls: UpstreamTls::None });
+    // A session lives for one message, so that each finds out anew.
+    config.upstreams[0].connections.messages_per_connection = 1;
+    let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
+    let is = |standing| move |told: &Remaining| told.upstreams.iter().any(|it| it.standing == standing);
+    until_told(&config, is(Standing::Untried)).await;
+
+    let mut client = SmtpClient::open(pool.smtp(0), &Security::None, "client.example").await.unwrap();
+    let mut send = async || {
+        let reply = client.message("a@example.com", &["b@example.net"], b"Subject: x\r\n\r\n").await.unwrap();
+        assert_eq!(reply.code, 250, "{reply:?}");
+    };
+    send().await;
+    upstream.wait_for(1, LIMIT).await.unwrap();
+    let port = upstream.port();
+    let on_the_second = |told: &Remaining| {
+        told.upstreams.first().is_some_and(|it| {
+            let why = format!("port {blocked}: ");
+            it.standing == Standing::Works && it.port == Some(port) && it.passed_over[0].starts_with(&why)
+        })
+    };
+    until_told(&config, on_the_second).await;
+
+    upstream.stop().await;
+    send().await;
+    until_told(&config, is(Standing::Fails)).await;
+    let why = told(&config).await.upstreams.remove(0).obstacle.unwrap();
+    assert!(why.contains("no port could be used") && why.contains(&format!("port {blocked}: ")), "{why}");
+    upstream.restart().await.unwrap();
+    until_told(&config, is(Standing::Works)).await;
+    drop(relay);
 }

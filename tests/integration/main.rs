@@ -22,6 +22,7 @@ mod relay;
 mod routes;
 mod sessions;
 mod sources;
+mod standing;
 mod submission;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::listener::Certificate;
+use super::standing::UpstreamStanding;
 
 /// The name in the certificate of every relay: what is certified is that it belongs to the pool, not where it runs.
 pub const HAND_OVER_NAME: &str = "relay.postroad.internal";
@@ -52,4 +53,8 @@ pub struct Remaining {
     /// within every span fit into its share. 0 for an upstream where that is not so yet. Empty as long as it delivers nothing.
     #[serde(default)]
     pub divisions: BTreeMap<String, u64>,
+    /// How the upstreams stand, in so much room as a relay gives them: those that fail, are drained or are reached on another port
+    /// than the preferred one come first. Empty as long as it delivers nothing, and from a relay of an earlier release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<UpstreamStanding>,
 }

@@ -16,6 +16,7 @@ mod listener;
 mod queue;
 mod route;
 mod sensitive;
+mod standing;
 mod upstream;
 
 pub use budget::{Connections, Division, Rate, RateUnit, least_share};
@@ -29,6 +30,7 @@ pub use listener::{
 pub use queue::{Acceptance, AmbiguousDelivery, Queue, Shutdown};
 pub use route::{Route, RouteUpstream};
 pub use sensitive::Sensitive;
+pub use standing::{Standing, UpstreamStanding};
 pub use upstream::{
     Credentials, Destination, Sandbox, Smarthost, Upstream, UpstreamPort, UpstreamTls, UpstreamTlsTrust,
 };

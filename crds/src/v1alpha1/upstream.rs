@@ -31,6 +31,11 @@ use crate::reply_rule::ReplyRule;
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].reason"
     ),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Reachable')].status"
+    ),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.smarthost.host"),
     printcolumn(
         name = "Connections",
@@ -255,7 +260,11 @@ pub struct Connections {
 pub struct UpstreamStatus {
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Secret it names exists and has the keys it needs. `Ready`:
     /// both; RelayPools can use it. `BudgetTooSmall`: True when `connections.maximum` or a rate is smaller than the number of
-    /// relays that share it; those without a share send nothing here.
+    /// relays that share it; those without a share send nothing here. `Reachable`: True when every relay that has had mail for it can
+    /// give it mail; False when it fails for some (`PartlyUnreachable`) or all of them (`Unreachable`), with the reason of each;
+    /// Unknown when no relay has had mail for it, none answers, no RelayPool names it, or it is drained. `PreferredPort`: False when
+    /// relays use another port than the first of `smarthost.ports` that they should, with the reason; absent before the first session.
+    /// What relays find is asked of them every 15 seconds.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -7,7 +7,7 @@
 //! 5. [`status`] says what came of it (pure; `report` writes it).
 //!
 //! A relay that is to go is first told to leave and asked what it still holds ([`departure`], [`remaining`]); [`membership`] decides
-//! when it goes.
+//! when it goes. What relays say of their Upstreams tells which routes go another way ([`ways`]).
 //!
 //! A pool that cannot be used keeps what it had: its objects are neither changed nor removed, its status says why. A pool
 //! that has none yet gets none. A pool that is deleted waits for its relays ([`deletion`]); its objects belong to it and go with it.
@@ -27,6 +27,7 @@ pub mod remaining;
 pub mod resources;
 pub mod status;
 pub mod validate;
+pub mod ways;
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ use kube::core::DeserializeGuard;
 use kube::discovery::ApiResource;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use postroad_crds::v1alpha1::{DeletionPolicy, RelayPool, RelayPoolStatus};
+use postroad_crds::v1alpha1::{DeletionPolicy, RelayPool, RelayPoolStatus, Route};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -75,7 +76,7 @@ pub async fn reconcile(
             let message = format!("RelayPool {}: it cannot be read: {}", guarded.name_any(), invalid.error);
             let mut findings = Findings::default();
             findings.spec.push(Problem::new(Reason::InvalidSpec, message));
-            refused(guarded.as_ref(), None, &findings, &context).await
+            refused(guarded.as_ref(), None, None, &findings, &context).await
         }
     }
 }
@@ -85,7 +86,10 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
     let references = dereference::dereference(&context.objects, &context.upstreams, &namespace, pool).await?;
     let valid = match validate::validate(pool, &references) {
         Ok(valid) => valid,
-        Err(findings) => return refused(pool, pool.status.as_ref(), &findings, context).await,
+        Err(findings) => {
+            let routes = Some(pool.spec.routes.as_slice());
+            return refused(pool, pool.status.as_ref(), routes, &findings, context).await;
+        }
     };
     let owner = owner(pool);
     let kept = match kept(&valid, context).await? {
@@ -119,9 +123,13 @@ async fn reconcile_readable(pool: &RelayPool, context: &Context) -> Result<Actio
         Ok(applied) => {
             let waiting = departure.tidy(membership.replicas).await?;
             let remains = if membership.leaving.is_empty() { Remains::default() } else { remains };
-            let set = Some(&applied.stateful_set);
-            let found =
-                Found { replicas: pool.spec.replicas, set, remains: Some(&remains), ..Found::default() };
+            let found = Found {
+                replicas: pool.spec.replicas,
+                set: Some(&applied.stateful_set),
+                remains: Some(&remains),
+                routes: Some(&pool.spec.routes),
+                ..Found::default()
+            };
             write(pool, pool.status.as_ref(), &found, context).await?;
             context.metrics.reconcile(KIND, Outcome::Settled);
             let settled = !waiting && membership == Membership::of(valid.replicas);
@@ -222,6 +230,7 @@ pub fn owner(pool: &RelayPool) -> OwnerReference {
 async fn refused<K: Resource<DynamicType = ()>>(
     pool: &K,
     status: Option<&RelayPoolStatus>,
+    routes: Option<&[Route]>,
     findings: &Findings,
     context: &Context,
 ) -> Result<Action, Error> {
@@ -231,7 +240,7 @@ async fn refused<K: Resource<DynamicType = ()>>(
     let present = present(pool, context).await?;
     let replicas = present.as_ref().and_then(|set| set.spec.as_ref()?.replicas).unwrap_or_default();
     let set = present.as_ref();
-    let found = Found { replicas, findings: Some(findings), set, ..Found::default() };
+    let found = Found { replicas, findings: Some(findings), set, routes, ..Found::default() };
     write(pool, status, &found, context).await?;
     context.metrics.reconcile(KIND, Outcome::Refused);
     Ok(Action::await_change())
@@ -243,7 +252,8 @@ async fn unprogrammed(pool: &RelayPool, problem: &Problem, context: &Context) ->
     let present = present(pool, context).await?;
     let replicas = pool.spec.replicas;
     let set = present.as_ref();
-    let found = Found { replicas, unprogrammed: Some(problem), set, ..Found::default() };
+    let routes = Some(pool.spec.routes.as_slice());
+    let found = Found { replicas, unprogrammed: Some(problem), set, routes, ..Found::default() };
     write(pool, pool.status.as_ref(), &found, context).await
 }
 
@@ -267,6 +277,8 @@ struct Found<'a> {
     unprogrammed: Option<&'a Problem>,
     set: Option<&'a StatefulSet>,
     remains: Option<&'a Remains>,
+    /// The routes, when they can be read.
+    routes: Option<&'a [Route]>,
 }
 
 async fn write<K: Resource<DynamicType = ()>>(
@@ -279,6 +291,8 @@ async fn write<K: Resource<DynamicType = ()>>(
     let metadata = pool.meta();
     let name = pool.name_any();
     let endpoint = endpoint(metadata, context);
+    let relays = context.board.relays(metadata.namespace.as_deref().unwrap_or_default(), &name);
+    let ways = found.routes.and_then(|routes| ways::preferred_upstreams(routes, &relays));
     let observed = status::Observation {
         pool: &name,
         generation: metadata.generation.unwrap_or_default(),
@@ -288,6 +302,7 @@ async fn write<K: Resource<DynamicType = ()>>(
         unprogrammed: found.unprogrammed,
         stateful_set: found.set,
         remains: found.remains,
+        ways: ways.as_ref(),
     };
     let now = report::now();
     subject(metadata)

@@ -22,8 +22,8 @@ use crate::relay_pool::ports::HAND_OVER_PORT;
 
 /// How long a relay may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// More than any answer has.
-const ANSWER_OCTETS: u64 = 64 << 10;
+/// More than any answer has: the divisions of the 1024 Upstreams that a pool can name, with the longest names, and how they stand.
+const ANSWER_OCTETS: u64 = 512 << 10;
 
 /// Asks with these credentials.
 #[derive(Clone)]

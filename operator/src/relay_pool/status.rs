@@ -7,9 +7,13 @@ use postroad_crds::v1alpha1::{Conditions, RelayPoolStatus};
 use crate::reason::{Findings, Problem, Reason, summary};
 use crate::relay_pool::build::metadata::{query, selector};
 use crate::relay_pool::departure::Remains;
+use crate::standing::verdict::Verdict;
 
 /// The condition types of a RelayPool.
-pub const CONDITIONS: [&str; 5] = ["Accepted", "ResolvedRefs", "Programmed", "Ready", "Draining"];
+pub const CONDITIONS: [&str; 6] =
+    ["Accepted", "ResolvedRefs", "Programmed", "Ready", "Draining", PREFERRED_UPSTREAMS];
+
+const PREFERRED_UPSTREAMS: &str = "PreferredUpstreams";
 
 /// What one reconcile found out about a pool.
 pub struct Observation<'a> {
@@ -29,6 +33,8 @@ pub struct Observation<'a> {
     pub stateful_set: Option<&'a StatefulSet>,
     /// What leaving relays still hold; `None` when nobody has looked, so that the condition stays as it is.
     pub remains: Option<&'a Remains>,
+    /// Whether its routes go where they prefer; `None` when nobody knows, so that the condition stays as it is.
+    pub ways: Option<&'a Verdict>,
 }
 
 /// What a look at a pool that is being deleted found out.
@@ -106,6 +112,9 @@ pub fn status(observed: &Observation<'_>, now: &Time, present: &[Condition]) -> 
             conditions.set("Draining", true, Reason::RelaysLeaving.as_str(), message);
         }
         None => {}
+    }
+    if let Some(ways) = observed.ways {
+        ways.set(&mut conditions, PREFERRED_UPSTREAMS);
     }
     let remains = observed.remains.filter(|remains| !remains.messages.is_empty());
     RelayPoolStatus {
@@ -228,6 +237,7 @@ mod tests {
             unprogrammed: None,
             stateful_set: set,
             remains: None,
+            ways: None,
         };
         status(&observed, &at(second), present)
     }
@@ -287,6 +297,7 @@ mod tests {
                 unprogrammed: None,
                 stateful_set: Some(&set),
                 remains,
+                ways: None,
             };
             status(&observed, &at(second), present)
         };

@@ -1,9 +1,11 @@
 //! The Upstream's controller: [`dereference`] → [`validate`] → [`division`] → [`status`]. It makes no objects: pools that name the
 //! Upstream render it into their configuration, by the same validator. How its budgets are divided over their relays is decided here,
-//! because only here all of them are seen, and kept in its status; [`relays`] are asked whether they keep to it.
+//! because only here all of them are seen, and kept in its status; [`relays`] are asked whether they keep to it. [`reach`] says what
+//! relays find when they send there.
 
 pub mod dereference;
 pub mod division;
+pub mod reach;
 pub mod relays;
 pub mod status;
 pub mod validate;
@@ -18,7 +20,7 @@ use kube::discovery::ApiResource;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use postroad_crds::relay_config as relay;
-use postroad_crds::v1alpha1::Upstream;
+use postroad_crds::v1alpha1::{PoolRelays, Upstream};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -26,6 +28,7 @@ use crate::metrics::Outcome;
 use crate::reason::{Findings, Problem, Reason};
 use crate::report::{self, Subject};
 use crate::upstream::division::{Relay, Spans};
+use crate::upstream::reach::Reach;
 use crate::upstream::status::{Divided, Observation};
 
 /// The kind, as metrics and logs name it.
@@ -69,7 +72,9 @@ pub async fn reconcile(
     }
     let cached = guarded.0.as_ref().ok().and_then(|upstream| upstream.status.as_ref());
     let generation = metadata.generation.unwrap_or_default();
-    let observed = Observation { generation, findings: &findings, divided };
+    let sandbox = guarded.0.as_ref().is_ok_and(|upstream| upstream.spec.sandbox.is_some());
+    let reach = reach(&guarded.name_any(), namespace, &context);
+    let observed = Observation { generation, findings: &findings, divided, reach, sandbox };
     Subject::new(ApiResource::erase::<Upstream>(&()), metadata, &status::CONDITIONS)
         .report(&context.objects, &context.recorder, cached, |present| {
             status::status(&observed, &now, present)
@@ -77,6 +82,19 @@ pub async fn reconcile(
         .await?;
     context.metrics.reconcile(KIND, if findings.is_empty() { Outcome::Settled } else { Outcome::Refused });
     Ok(again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// What the relays of the pools that name the Upstream say of it.
+fn reach(name: &str, namespace: &str, context: &Context) -> Reach {
+    let pools = naming(name, namespace, context);
+    let relays = |pool: &PoolRelays| context.board.relays(namespace, &pool.name);
+    Reach::of(name, pools.iter().map(|pool| (pool.name.as_str(), relays(pool))))
+}
+
+/// The pools that name the Upstream.
+fn naming(name: &str, namespace: &str, context: &Context) -> Vec<PoolRelays> {
+    let pools = context.pools.state_filter(|pool| pool.namespace().as_deref() == Some(namespace));
+    division::wanted(pools.iter().filter_map(|pool| pool.0.as_ref().ok()), name)
 }
 
 /// How the Upstream is divided over the pools that name it, and when to look again.
@@ -88,8 +106,7 @@ async fn divide(
     context: &Context,
 ) -> Result<(Divided, Option<Duration>), Error> {
     let name = upstream.name_any();
-    let pools = context.pools.state_filter(|pool| pool.namespace().as_deref() == Some(namespace));
-    let wanted = division::wanted(pools.iter().filter_map(|pool| pool.0.as_ref().ok()), &name);
+    let wanted = naming(&name, namespace, context);
     let too_small = division::too_small(valid, division::relays(&wanted));
     let mut present = upstream.status.clone().unwrap_or_default().divisions;
     if present.len() != 1 || present[0].pools != wanted {

@@ -4,10 +4,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use postroad_crds::v1alpha1::{Conditions, Division, UpstreamStatus};
 
 use super::division;
+use super::reach::Reach;
 use crate::reason::{Findings, Reason, summary};
 
 /// The condition types of an Upstream.
-pub const CONDITIONS: [&str; 4] = ["Accepted", "ResolvedRefs", "Ready", "BudgetTooSmall"];
+pub const CONDITIONS: [&str; 6] =
+    ["Accepted", "ResolvedRefs", "Ready", "BudgetTooSmall", "Reachable", PREFERRED_PORT];
+
+const PREFERRED_PORT: &str = "PreferredPort";
 
 /// What one reconcile found out about an Upstream.
 pub struct Observation<'a> {
@@ -17,6 +21,10 @@ pub struct Observation<'a> {
     pub findings: &'a Findings,
     /// How it is divided from now on; `None` when it cannot be used, and stays as it was.
     pub divided: Option<Divided>,
+    /// What relays say of it.
+    pub reach: Reach,
+    /// Whether it is a sandbox, which has no ports.
+    pub sandbox: bool,
 }
 
 /// How an Upstream's budgets are divided.
@@ -31,7 +39,7 @@ pub struct Divided {
 /// The status, laid over the one the Upstream has.
 #[must_use]
 pub fn status(observed: &Observation<'_>, now: &Time, present: &UpstreamStatus) -> UpstreamStatus {
-    let Observation { generation, findings, divided } = observed;
+    let Observation { generation, findings, divided, reach, sandbox } = observed;
     let mut conditions = Conditions::of(*generation, now.clone());
     let spec = summary(&findings.spec);
     let references = summary(&findings.references);
@@ -49,8 +57,15 @@ pub fn status(observed: &Observation<'_>, now: &Time, present: &UpstreamStatus) 
     if let Some(divided) = divided {
         budget(&mut conditions, divided);
     }
+    for (type_, verdict) in [(CONDITIONS[4], reach.reachable()), (PREFERRED_PORT, reach.preferred_port())] {
+        if let Some(verdict) = verdict {
+            verdict.set(&mut conditions, type_);
+        }
+    }
+    let mut conditions = conditions.over(&present.conditions);
+    conditions.retain(|condition| !*sandbox || condition.type_ != PREFERRED_PORT);
     let divisions = divided.as_ref().map_or(&present.divisions, |divided| &divided.divisions).clone();
-    UpstreamStatus { conditions: conditions.over(&present.conditions), divisions }
+    UpstreamStatus { conditions, divisions }
 }
 
 fn budget(conditions: &mut Conditions, Divided { divisions, too_small }: &Divided) {
@@ -73,9 +88,44 @@ fn budget(conditions: &mut Conditions, Divided { divisions, too_small }: &Divide
 mod tests {
     use super::*;
     use crate::reason::Problem;
+    use crate::standing::board::Said;
     use crate::upstream::division::{Relay, Spans};
     use k8s_openapi::jiff::Timestamp;
+    use postroad_crds::relay_config::{Standing, UpstreamStanding};
     use postroad_crds::v1alpha1::{PoolRelays, condition};
+    use std::sync::Arc;
+
+    fn observe(generation: i64, findings: &Findings, divided: Option<Divided>) -> Observation<'_> {
+        Observation { generation, findings, divided, reach: Reach::default(), sandbox: false }
+    }
+
+    #[test]
+    fn what_relays_say_stays_until_they_say_otherwise_but_a_sandbox_has_no_port() {
+        let now = Time(Timestamp::from_second(1).unwrap());
+        let none = Findings::default();
+        let standing = UpstreamStanding {
+            name: "ses".to_owned(),
+            standing: Standing::Works,
+            obstacle: None,
+            port: Some(587),
+            passed_over: Vec::new(),
+        };
+        let said = Said::Standings([("ses".to_owned(), standing)].into());
+        let heard = Reach::of("ses", [("main", Arc::new([(0, said)].into()))]);
+        let unheard = || Reach::of("ses", [("main", Arc::default())]);
+        let told = status(
+            &Observation { reach: heard, ..observe(1, &none, None) },
+            &now,
+            &UpstreamStatus::default(),
+        );
+        let later = status(&Observation { reach: unheard(), ..observe(1, &none, None) }, &now, &told);
+        for type_ in ["Reachable", "PreferredPort"] {
+            assert_eq!(condition(&told.conditions, type_).unwrap().status, "True");
+            assert_eq!(condition(&later.conditions, type_), condition(&told.conditions, type_));
+        }
+        let sandbox = Observation { reach: unheard(), sandbox: true, ..observe(2, &none, None) };
+        assert_eq!(condition(&status(&sandbox, &now, &told).conditions, "PreferredPort"), None);
+    }
 
     #[test]
     fn ready_is_both_others() {
@@ -90,7 +140,7 @@ mod tests {
             ),
         ];
         for (findings, expected) in cases {
-            let observed = Observation { generation: 1, findings: &findings, divided: None };
+            let observed = observe(1, &findings, None);
             let status = status(&observed, &now, &UpstreamStatus::default());
             let found = [0, 1, 2]
                 .map(|index| CONDITIONS[index])
@@ -107,7 +157,7 @@ mod tests {
         let divided =
             Divided { divisions, too_small: Some("2 sessions (spec.connections.maximum)".to_owned()) };
         let none = Findings::default();
-        let observed = Observation { generation: 1, findings: &none, divided: Some(divided) };
+        let observed = observe(1, &none, Some(divided));
         let told = status(&observed, &now, &UpstreamStatus::default());
         let found = condition(&told.conditions, "BudgetTooSmall").unwrap();
         assert!(
@@ -115,7 +165,7 @@ mod tests {
             "{found:?}"
         );
         let broken = Findings { spec: vec![Problem::new(Reason::InvalidSpec, "x")], references: vec![] };
-        let observed = Observation { generation: 2, findings: &broken, divided: None };
+        let observed = observe(2, &broken, None);
         assert_eq!(status(&observed, &now, &told).divisions, told.divisions);
     }
 }

@@ -18,6 +18,8 @@ pub struct PortMemory(Mutex<Memory>);
 struct Memory {
     /// The port that worked last.
     used: Option<u16>,
+    /// Why those before it in the list did not, when they were tried last.
+    passed_over: Vec<String>,
     /// When ports before it in the list are tried again.
     try_better_at: Option<Instant>,
     change: Option<PortChange>,
@@ -41,12 +43,19 @@ impl PortMemory {
         self.memory().change.take()
     }
 
+    /// The port that worked last, and why those that are preferred to it did not.
+    #[must_use]
+    pub fn in_use(&self) -> Option<(u16, Vec<String>)> {
+        let memory = self.memory();
+        memory.used.map(|port| (port, memory.passed_over.clone()))
+    }
+
     /// The ports in the order in which the next session tries them.
     pub(super) fn order<'a>(&self, ports: &'a [UpstreamPort], now: Instant) -> Vec<&'a UpstreamPort> {
         let mut memory = self.memory();
         let mut order: Vec<_> = ports.iter().collect();
         let used = memory.used.and_then(|used| ports.iter().position(|port| port.port == used)).unwrap_or(0);
-        if used > 0 && memory.try_better_at.is_some_and(|at| at <= now) {
+        if used > 0 && memory.try_better_at.is_none_or(|at| at <= now) {
             // One session tries; those that are opened meanwhile use what works.
             memory.try_better_at = Some(now + TRY_BETTER_AFTER);
         } else {
@@ -59,6 +68,9 @@ impl PortMemory {
     pub(super) fn worked(&self, ports: &[UpstreamPort], port: u16, passed_over: Vec<String>, now: Instant) {
         let mut memory = self.memory();
         let best = ports.first().is_some_and(|first| first.port == port);
+        if best || !passed_over.is_empty() {
+            memory.passed_over.clone_from(&passed_over);
+        }
         if memory.used != Some(port) {
             memory.try_better_at = (!best).then_some(now + TRY_BETTER_AFTER);
             memory.change = Some(PortChange { port, before: memory.used, passed_over });
@@ -85,15 +97,30 @@ mod tests {
         memory.worked(&ports, 2587, vec!["port 587: refused".to_owned()], start);
         let change = memory.take_change().unwrap();
         assert_eq!((change.port, change.before, change.passed_over.len()), (2587, None, 1));
+        assert_eq!(memory.in_use(), Some((2587, vec!["port 587: refused".to_owned()])));
         assert_eq!(order(start), [2587, 587, 465]);
         let later = start + TRY_BETTER_AFTER;
         assert_eq!(order(later), [587, 2587, 465], "it is time");
         assert_eq!(order(later), [2587, 587, 465], "one is enough");
-        memory.worked(&ports, 2587, vec!["port 587: refused".to_owned()], later);
+        memory.worked(&ports, 2587, vec!["port 587: silent".to_owned()], later);
+        memory.worked(&ports, 2587, Vec::new(), later);
+        let latest = Some((2587, vec!["port 587: silent".to_owned()]));
+        assert_eq!(memory.in_use(), latest, "a session that tried no better one says nothing of them");
         assert_eq!((memory.take_change(), order(later)), (None, vec![2587, 587, 465]));
         memory.worked(&ports, 587, Vec::new(), later + TRY_BETTER_AFTER);
         let back = PortChange { port: 587, before: Some(2587), passed_over: Vec::new() };
         assert_eq!((memory.take_change(), order(later)), (Some(back), vec![587, 2587, 465]));
+        assert_eq!(memory.in_use(), Some((587, Vec::new())));
+    }
+
+    #[test]
+    fn a_port_that_has_become_the_preferred_one_is_tried_at_once() {
+        let port = |port| UpstreamPort { port, tls: UpstreamTls::None };
+        let (memory, now) = (PortMemory::default(), Instant::now());
+        memory.worked(&[port(25), port(2525)], 25, Vec::new(), now);
+        let ports = [port(2525), port(25)];
+        let first = || memory.order(&ports, now)[0].port;
+        assert_eq!([first(), first()], [2525, 25], "by one session");
     }
 
     #[test]

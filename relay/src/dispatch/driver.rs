@@ -23,7 +23,7 @@ use crate::handover::Tombstones;
 use crate::message::MessageId;
 use crate::messages::Messages;
 use crate::metrics::Metrics;
-use crate::order::Order;
+use crate::order::{Order, UpstreamState};
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::Recovered;
 use crate::submission::Accepted;
@@ -199,6 +199,15 @@ impl Driver {
         }
     }
 
+    /// Completes where upstreams stand by the ports that are in use.
+    fn with_ports(&self, states: Option<Vec<UpstreamState>>) -> Option<Vec<UpstreamState>> {
+        let complete = |state: UpstreamState| match self.ports.get(&state.name).and_then(|it| it.in_use()) {
+            Some((port, passed_over)) => UpstreamState { port: Some(port), passed_over, ..state },
+            None => state,
+        };
+        states.map(|states| states.into_iter().map(complete).collect())
+    }
+
     fn heard(&mut self, event: Event) {
         self.core.handle(event, Now::read());
     }
@@ -247,7 +256,7 @@ impl Driver {
             }
             // Whoever asked may have gone; what was done stays done.
             Action::Answer(order, result) => drop(order.answer.send(result)),
-            Action::AnswerUpstream(order, states) => drop(order.answer.send(states)),
+            Action::AnswerUpstream(order, states) => drop(order.answer.send(self.with_ports(states))),
             Action::Quarantine(id, reason) => self.quarantine(id, reason),
             Action::Tell(news) => self.observer.tell(news),
         }

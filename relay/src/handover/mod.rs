@@ -22,6 +22,7 @@ mod departure;
 pub mod protocol;
 pub mod receiver;
 pub mod sender;
+mod standings;
 pub mod tombstone;
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postroad_crds::relay_config::{REMAINING_PROTOCOL, Remaining};
+use postroad_crds::relay_config::{REMAINING_PROTOCOL, Remaining, UpstreamStanding};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -19,9 +19,11 @@ use tokio_util::task::TaskTracker;
 
 use super::Tombstones;
 use super::protocol::{Channel, Reply, Request};
+use super::standings;
 use crate::config::Policy;
 use crate::message::{DeliveryState, Envelope};
 use crate::metrics::Metrics;
+use crate::order::{Order, UpstreamOrder};
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::{Spool, SpoolError};
 use crate::submission::Accepted;
@@ -30,6 +32,8 @@ use crate::submission::Accepted;
 const CONNECTIONS: usize = 256;
 /// How long the handshake, and the answer to the operator, may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long dispatch may take to say how upstreams stand: what the relay holds is told all the same.
+const DISPATCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often useless tombstones are looked for.
@@ -56,6 +60,8 @@ pub struct Receiver {
     pub metrics: Arc<Metrics>,
     /// By upstream, the number of the newest division to which dispatch keeps.
     pub divisions: watch::Receiver<BTreeMap<String, u64>>,
+    /// Where dispatch is asked how upstreams stand.
+    pub orders: mpsc::Sender<Order>,
 }
 
 impl Receiver {
@@ -113,8 +119,16 @@ impl Receiver {
         }
     }
 
+    /// How the upstreams stand; nothing when dispatch does not say so soon, or has ended.
+    async fn standings(&self) -> Vec<UpstreamStanding> {
+        let (answer, answered) = oneshot::channel();
+        let order = Order::Upstream(UpstreamOrder { act: None, answer });
+        let asked = async { self.orders.send(order).await.is_ok().then_some(answered.await.ok()??) };
+        standings::bounded(timeout(DISPATCH_TIMEOUT, asked).await.ok().flatten().unwrap_or_default())
+    }
+
     /// What this relay holds: read after whether it is closed, so that what was let in before is counted.
-    fn remaining(&self) -> Remaining {
+    fn remaining(&self, upstreams: Vec<UpstreamStanding>) -> Remaining {
         let leaving =
             self.policy.borrow().hand_over.as_ref().is_some_and(|policy| policy.leaves(self.ordinal));
         let closed = leaving && self.shutdown.phase() >= Phase::Draining && self.sessions.is_empty();
@@ -125,12 +139,14 @@ impl Receiver {
             messages: usage.messages.saturating_sub(self.tombstones.count()),
             quarantined: usage.quarantined,
             divisions: self.divisions.borrow().clone(),
+            upstreams,
         }
     }
 
     async fn tell_remaining(&self, mut stream: TlsStream<TcpStream>) -> io::Result<()> {
         let told = async {
-            stream.write_all(&serde_json::to_vec(&self.remaining())?).await?;
+            let remaining = self.remaining(self.standings().await);
+            stream.write_all(&serde_json::to_vec(&remaining)?).await?;
             stream.shutdown().await
         };
         timeout(HANDSHAKE_TIMEOUT, told).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

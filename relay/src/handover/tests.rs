@@ -103,6 +103,7 @@ impl Pair {
             sessions: TaskTracker::new(),
             metrics: metrics.clone(),
             divisions: watch::channel(Default::default()).1,
+            orders: mpsc::channel(1).0,
         };
         tokio::spawn(receiver.serve(socket));
         let sender = Sender {

@@ -93,13 +93,19 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     }
     let divisions = watch::Sender::default();
     if let Some(socket) = hand_over_socket {
-        tokio::spawn(shared.receiver(announce.clone(), divisions.subscribe()).serve(socket));
+        tokio::spawn(
+            shared.receiver(announce.clone(), divisions.subscribe(), orders_in.clone()).serve(socket),
+        );
     }
     let departure = shared.departure();
     let resuming = (role != Role::PassingOn).then(|| (departure.clone(), announce));
     let recovering = tokio::spawn(recovery::recover(recovering, shared.ambiguity(), resuming, recovered_in));
     let dispatching = match role {
-        Role::PassingOn => None,
+        // Nobody waits for an answer that does not come.
+        Role::PassingOn => {
+            drop(orders);
+            None
+        }
         Role::Serving | Role::Finishing => {
             Some(tokio::spawn(dispatch::run(shared.dispatch(divisions), recovered, accepted, orders)))
         }

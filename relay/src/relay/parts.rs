@@ -61,6 +61,7 @@ impl Shared {
         &self,
         accepted: mpsc::WeakSender<Accepted>,
         divisions: watch::Receiver<BTreeMap<String, u64>>,
+        orders: mpsc::Sender<Order>,
     ) -> Receiver {
         Receiver {
             ordinal: self.ordinal,
@@ -72,6 +73,7 @@ impl Shared {
             sessions: self.sessions.clone(),
             metrics: self.metrics.clone(),
             divisions,
+            orders,
         }
     }
 

@@ -27,6 +27,9 @@ pub struct RelayPoolStatus {
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: every Upstream and Secret it names, directly or through an Upstream,
     /// exists and has what it needs. `Programmed`: the relays' configuration and objects are in place as this generation
     /// wants them. `Ready`: they are, and all relays accept mail.
+    /// `PreferredUpstreams`: False when relays send the mail of a route to Upstreams of a worse priority, because those of the best one
+    /// fail or are drained (`FailedOver`), or to none (`NoUpstreamWorks`: it waits); Unknown when no relay answers. Relays are asked
+    /// every 15 seconds.
     /// `Draining`: relays that are to go, or all because the pool is being deleted, still hold mail and are waited for.
     #[serde(default)]
     #[schemars(length(max = 16))]

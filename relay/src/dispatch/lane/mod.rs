@@ -12,6 +12,8 @@ mod waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postroad_crds::relay_config::Standing;
+
 use crate::budget::{Budgets, Scope, Until};
 use crate::config::UpstreamPolicy;
 use crate::delivery::{Hold, HoldKind, Job, SessionId};
@@ -52,6 +54,8 @@ pub(super) struct Lane {
     sessions: Sessions,
     sources: Sources,
     gate: Gate,
+    /// A session has stood since sessions are made as they are.
+    reached: bool,
     /// A person has ordered that it is given nothing.
     drained: bool,
     /// The upstream's rates leave no room before this.
@@ -79,6 +83,7 @@ impl Lane {
             waiting: Waiting::default(),
             sessions: Sessions::default(),
             gate: Gate::default(),
+            reached: false,
             drained: false,
             full_until: None,
             source_full_until: None,
@@ -99,6 +104,7 @@ impl Lane {
     pub(super) fn reconfigure(&mut self, upstream: Arc<UpstreamPolicy>, share: usize) {
         if !self.upstream.same_sessions(&upstream) {
             self.gate = Gate::default();
+            self.reached = false;
             self.sessions.set_stale();
             self.concurrency.restart();
         }
@@ -198,7 +204,7 @@ impl Lane {
         std::mem::replace(&mut self.drained, drained) != drained
     }
 
-    /// Where it stands, for people.
+    /// Where it stands, for people, but for its ports.
     pub(super) fn state(&self) -> UpstreamState {
         UpstreamState {
             name: self.upstream.name.clone(),
@@ -208,6 +214,19 @@ impl Lane {
             sessions: self.sessions.open() as u64,
             allowed_sessions: self.allowed() as u64,
             obstacle: self.obstacle(),
+            standing: self.standing(),
+            port: None,
+            passed_over: Vec::new(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match (self.drained, self.share, self.works(), self.reached) {
+            (true, ..) => Standing::Drained,
+            (false, 0, ..) => Standing::NoShare,
+            (false, _, false, _) => Standing::Fails,
+            (false, _, true, true) => Standing::Works,
+            (false, _, true, false) => Standing::Untried,
         }
     }
 
@@ -233,6 +252,7 @@ impl Lane {
     /// The session stands and takes `room` jobs at once. Returns whether it is the first after failures.
     pub(super) fn opened(&mut self, id: SessionId, room: usize) -> bool {
         self.sessions.set_open(id, room);
+        self.reached = true;
         self.gate.session_opened()
     }
 

@@ -427,6 +427,7 @@ fn a_drained_lane_ends_what_it_has_and_gives_nothing_more_until_it_is_resumed() 
     lane.ended(SessionId(0), &job(2), now);
     assert_eq!(actions(&mut lane, now), ["retire 0"]);
     let state = lane.state();
+    assert_eq!(state.standing, Standing::Drained);
     assert_eq!(
         (state.drained, state.waiting, state.obstacle.as_deref()),
         (true, 1, Some("drained by order"))
@@ -435,4 +436,25 @@ fn a_drained_lane_ends_what_it_has_and_gives_nothing_more_until_it_is_resumed() 
     lane.closed(SessionId(1), now);
     assert!(lane.set_drained(false) && lane.works());
     assert_eq!(actions(&mut lane, now), ["open 0"]);
+}
+
+#[test]
+fn a_lane_tells_an_upstream_that_works_from_one_that_fails_and_from_one_that_was_never_tried() {
+    let (mut lane, now) = (lane(&[]), Instant::now());
+    assert_eq!(lane.state().standing, Standing::Untried);
+    lane.push(job(1));
+    actions(&mut lane, now);
+    lane.not_opened(SessionId(0), "refused".into(), now);
+    assert_eq!(lane.state().standing, Standing::Untried, "it may have been chance");
+    let later = lane.wake_at(now).unwrap();
+    actions(&mut lane, later);
+    lane.not_opened(SessionId(0), "refused".into(), later);
+    assert_eq!(lane.state().standing, Standing::Fails);
+    let later = lane.wake_at(later).unwrap();
+    actions(&mut lane, later);
+    lane.opened(SessionId(0), 1);
+    assert_eq!(lane.state().standing, Standing::Works);
+    let upstream = lane.upstream().clone();
+    lane.reconfigure(upstream, 0);
+    assert_eq!(lane.state().standing, Standing::NoShare);
 }
