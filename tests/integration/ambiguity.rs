@@ -142,6 +142,24 @@ async fn what_was_being_sent_when_the_relay_died_is_held_until_somebody_releases
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_and_given_back_before_its_end_was_sent_is_not_ambiguous_when_the_relay_dies() {
+    let mut setting = Setting::new(AmbiguousDelivery::Hold).await;
+    setting.upstream.inject(Fault::always(Stage::Data, Action::Close));
+    setting.upstream.inject(Fault::on(Stage::Greeting, When::After(1), Action::Close));
+    // By DATA, so that the upstream has none of the content when the session breaks.
+    setting.send("begun", 400_000).await;
+    let broken = |line: &str| line.contains("session lost before an outcome");
+    setting.relay.log().wait_for("a broken session", LIMIT, broken).await.unwrap();
+    // Kept behind all that the spool was told before.
+    setting.send("waiting", 4_000).await;
+    setting.die().await;
+    setting.upstream.wait_for(2, LIMIT).await.unwrap();
+    setting.relay.wait_until_all_ended(LIMIT).await.unwrap();
+    assert_eq!(setting.copies(), ["begun", "waiting"]);
+    assert_eq!(setting.relay.scrape().await.unwrap().value(DIED), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_session_left_unknown_is_counted_and_held_where_the_pool_says_so() {
     let setting = Setting::new(AmbiguousDelivery::Hold).await;
     setting.upstream.inject(Fault::on(Stage::Content, When::First(1), Action::KeepThenClose));

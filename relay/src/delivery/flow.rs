@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::content::Content;
+use super::note::{self, Note};
 use super::outcome::{Fate, Outcome, disbelief, judge};
 use super::prepare::{Prepared, prepare};
 use super::session::Session;
@@ -20,6 +21,8 @@ struct Begun {
     /// Which recipients' senders want to hear of success.
     wants_success: Vec<bool>,
     since: Instant,
+    /// Until its content is sent.
+    note: Option<Note>,
     /// Why its content was not sent to its end.
     unsent: Option<SpoolError>,
 }
@@ -111,8 +114,9 @@ impl<'a> Flow<'a> {
         match prepare(&self.session.messages, &job, self.connection.extensions()).await {
             Ok(Prepared::Ready(transaction, content)) => {
                 let wants_success = transaction.recipients.iter().map(wants_success).collect();
+                let note = Some(self.session.note(&job).await);
                 self.connection.start(transaction);
-                self.begun.push_back(Begun { job, content, wants_success, since, unsent: None });
+                self.begun.push_back(Begun { job, content, wants_success, since, note, unsent: None });
             }
             Ok(Prepared::Unsupported(unmet)) => {
                 let fates = job.recipients.iter().map(|_| Fate::Unsupported(unmet)).collect();
@@ -148,7 +152,8 @@ impl<'a> Flow<'a> {
     /// The newest transaction is the one whose content is awaited.
     async fn send_content(&mut self) {
         let Some(newest) = self.begun.back_mut() else { return };
-        let sent = match self.session.note_sending(&newest.job).await {
+        let Some(note) = newest.note.take() else { return };
+        let sent = match note.made().await {
             Ok(()) => self.connection.send_content(&mut newest.content).await,
             Err(error) => Err(error),
         };
@@ -166,35 +171,35 @@ impl<'a> Flow<'a> {
             if self.believed {
                 let fault =
                     Some(format!("the upstream believes the session's credentials no longer: {reply}"));
-                return self.session.report(Report::Returned { job: ended.job, fault }).await;
+                return self.give_back(ended.job, fault).await;
             }
         } else {
             self.believed = true;
         }
         let Begun { job, wants_success, since, .. } = ended;
-        let report = match judge(&replies, rules) {
+        match judge(&replies, rules) {
             Outcome::Decided(mut fates) => {
                 if !replies.notifies {
                     fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));
                 }
-                Report::Finished { job, fates, contact: self.contact(since) }
+                self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
             }
             Outcome::SessionClosed(reply) => {
-                Report::Returned { job, fault: Some(format!("the upstream closed the session: {reply}")) }
+                self.give_back(job, Some(format!("the upstream closed the session: {reply}"))).await;
             }
-        };
-        self.session.report(report).await;
+        }
     }
 
     async fn undecided(&mut self, ended: Begun, state: Undecided) {
         let Begun { job, since, unsent, .. } = ended;
         if let Some(error) = unsent {
+            note::withdraw(&self.session.messages.spool, &job).await;
             return self.session.report(Report::Unreadable { job, error }).await;
         }
         let fault = self.fault.clone().unwrap_or_else(|| "the upstream closed the session".to_owned());
         match state {
-            Undecided::NotBegun => self.session.report(Report::Returned { job, fault: None }).await,
-            Undecided::Broken => self.session.report(Report::Returned { job, fault: Some(fault) }).await,
+            Undecided::NotBegun => self.give_back(job, None).await,
+            Undecided::Broken => self.give_back(job, Some(fault)).await,
             Undecided::Ambiguous => {
                 let reason =
                     format!("the session broke behind the content, which may have been delivered: {fault}");
@@ -202,6 +207,12 @@ impl<'a> Flow<'a> {
                 self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
             }
         }
+    }
+
+    /// Nothing was delivered.
+    async fn give_back(&mut self, job: Job, fault: Option<String>) {
+        note::withdraw(&self.session.messages.spool, &job).await;
+        self.session.report(Report::Returned { job, fault }).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod connection;
 mod content;
 mod flow;
 mod non_ascii;
+mod note;
 pub mod outcome;
 mod ports;
 mod prepare;

@@ -15,13 +15,13 @@ use tokio::sync::{mpsc, watch};
 use super::connect::{self, OpenError};
 use super::connection::Connection;
 use super::flow::Flow;
+use super::note::Note;
 use super::ports::PortMemory;
 use super::{Job, Report, SessionId};
 use crate::config::{AmbiguousDelivery, Destination, Policy, UpstreamPolicy};
 use crate::messages::Messages;
 use crate::sandbox;
 use crate::shutdown::{Phase, Shutdown};
-use crate::spool::SpoolError;
 
 /// What a session is made of.
 #[derive(Debug)]
@@ -100,21 +100,10 @@ impl Session {
         self.shutdown.phase() == Phase::Stopping
     }
 
-    /// Notes that the content of a job is about to be sent, so that a start after a crash knows whose outcome is unknown.
-    ///
-    /// # Errors
-    /// When it must not be sent: the message is gone, or is to be held after a crash and the spool takes no note. One in transit is
-    /// its client's to send again, and not noted.
-    pub(super) async fn note_sending(&self, job: &Job) -> Result<(), SpoolError> {
-        if job.in_transit {
-            return Ok(());
-        }
+    /// Asks for the note that the content of a job is about to be sent, so that a start after a crash knows whose outcome is unknown.
+    pub(super) async fn note(&self, job: &Job) -> Note {
         let hold = self.policy.borrow().ambiguous_delivery == AmbiguousDelivery::Hold;
-        match self.messages.spool.sending(job.id, &job.recipients, hold).await {
-            // Sent again by the next start in any case, as its outcome cannot be recorded either.
-            Err(SpoolError::Unhealthy(_)) if !hold => Ok(()),
-            noted => noted,
-        }
+        Note::ask(&self.messages.spool, job, hold).await
     }
 
     async fn return_unstarted(&mut self) {

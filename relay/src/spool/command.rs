@@ -35,7 +35,8 @@ pub(super) enum Command {
         messages: Vec<NewMessage>,
         reply: Reply<()>,
     },
-    /// Notes that a content is about to be sent. Answered once it is written, or synced where its record says so.
+    /// Notes that a content is about to be sent, or that it was not. Answered once it is written, or synced where its record
+    /// says so.
     Sending {
         sending: Sending,
         reply: Reply<()>,
@@ -148,7 +149,7 @@ impl Change {
     }
 }
 
-/// A `Sending` record of a stored message.
+/// A `Sending` or `NotSent` record of a stored message.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) record: Record,
@@ -160,6 +161,12 @@ impl Sending {
     pub(super) fn new(id: MessageId, recipients: &[usize], synced: bool) -> Self {
         let recipients = indices(recipients);
         Self { record: Record::sending(id, &recipients, synced), recipients }
+    }
+
+    /// Takes back what was noted of these recipients.
+    pub(super) fn withdrawn(id: MessageId, recipients: &[usize]) -> Self {
+        let recipients = indices(recipients);
+        Self { record: Record::not_sent(id, &recipients), recipients }
     }
 }
 

@@ -135,12 +135,7 @@ impl Index {
         queued: u32,
         under_way: &[u32],
     ) -> bool {
-        if let Some(sending) = self.sending.get_mut(&id.into()) {
-            sending.retain(|index| under_way.contains(index));
-            if sending.is_empty() {
-                self.sending.remove(&id.into());
-            }
-        }
+        self.keep_sending(id, |index| under_way.contains(index));
         let Some(entry) = self.messages.get_mut(&id.into()) else { return false };
         self.queued = self.queued - u64::from(entry.queued) + u64::from(queued);
         entry.queued = queued;
@@ -157,6 +152,20 @@ impl Index {
             sending.extend_from_slice(recipients);
             sending.sort_unstable();
             sending.dedup();
+        }
+    }
+
+    /// The end of the message's content was not sent to these recipients.
+    pub(super) fn not_sent(&mut self, id: MessageId, recipients: &[u32]) {
+        self.keep_sending(id, |index| !recipients.contains(index));
+    }
+
+    fn keep_sending(&mut self, id: MessageId, kept: impl Fn(&u32) -> bool) {
+        if let Some(sending) = self.sending.get_mut(&id.into()) {
+            sending.retain(kept);
+            if sending.is_empty() {
+                self.sending.remove(&id.into());
+            }
         }
     }
 

@@ -18,8 +18,8 @@
 //!   up to 1024 changes or 8 MiB at once; a change waits for at most the running and its own sync, and no delay is added to
 //!   fill a batch. Reclaiming adds at most [`Options::reclaim_bytes_per_batch`] to a batch.
 //! - **What was being sent.** [`Spool::sending`] notes the recipients of a content before its end is sent. A note costs no sync of
-//!   its own unless that is asked for, and goes with the next batch. Recipients of which the next start finds a note and no outcome may have the message
-//!   already; all others have not ([`Recovery::ambiguous`]).
+//!   its own unless that is asked for, and goes with the next batch. Recipients of which the next start finds a note, no outcome and no
+//!   [withdrawal](Spool::not_sent) may have the message already; all others have not ([`Recovery::ambiguous`]).
 //! - **What recovery does.** [`Spool::open`] looks at the segments' headers and begins a segment of its own: from then on mail is
 //!   taken, kept and delivered. Beside that every record of the earlier segments is replayed; what they hold becomes known as
 //!   a whole at the end ([`Recovering::finished`]), as the last record may still end the first message. A crash in between
@@ -99,6 +99,7 @@ use writer::Writer;
 
 pub use draft::Draft;
 pub use error::SpoolError;
+pub use handle::Pending;
 pub use ledger::{Fate, Fates, Ledger};
 pub use options::Options;
 pub use reader::{ContentReader, Stored};
@@ -208,16 +209,31 @@ impl Spool {
         ids
     }
 
-    /// Notes that the content of a message is about to be sent to these recipients, by index. It is over for each of them with the
-    /// next state of the message in which its attempt does not go on ([`Settlement::under_way`]); what is not over when the process
-    /// dies is told by the next one ([`Recovery::ambiguous`]).
+    /// Asks for a note that the content of a message is about to be sent to these recipients, by index. Its end must not be sent
+    /// before the [answer](Pending::answered). It is over for each of them with the next state of the message in which its attempt
+    /// does not go on ([`Settlement::under_way`]), or by [`not_sent`](Self::not_sent); what is not over when the process dies is told
+    /// by the next one ([`Recovery::ambiguous`]).
     ///
-    /// *Durability*: when it returns, the system has it, so that it outlives the process; with `synced` it is on stable storage
-    /// and outlives a power cut too. *Errors*: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may not have noted
-    /// it.
-    pub async fn sending(&self, id: MessageId, recipients: &[usize], synced: bool) -> Result<(), SpoolError> {
+    /// *Durability*: when it is answered, the system has it, so that it outlives the process; with `synced` it is on stable storage
+    /// and outlives a power cut too. *Errors* of the answer: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or may
+    /// not have asked.
+    pub async fn sending(
+        &self,
+        id: MessageId,
+        recipients: &[usize],
+        synced: bool,
+    ) -> Result<Pending<()>, SpoolError> {
         let sending = Sending::new(id, recipients, synced);
-        self.handle.ask(|reply| Command::Sending { sending, reply }).await
+        self.handle.send(|reply| Command::Sending { sending, reply }).await
+    }
+
+    /// Asks to take back what [`sending`](Self::sending) has noted of these recipients, as the content's end was not sent to them.
+    ///
+    /// *Durability*: as an unsynced note. *Errors* of the answer: `Unknown`, `Unhealthy`. *Cancellation*: a dropped future may or
+    /// may not have asked.
+    pub async fn not_sent(&self, id: MessageId, recipients: &[usize]) -> Result<Pending<()>, SpoolError> {
+        let sending = Sending::withdrawn(id, recipients);
+        self.handle.send(|reply| Command::Sending { sending, reply }).await
     }
 
     /// Replaces the state of a message, with the same recipients queued. Durable when it returns.

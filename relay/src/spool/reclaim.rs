@@ -32,6 +32,7 @@ pub(super) enum Effect {
     Accepted { id: MessageId, accepted: Location, content: Vec<Location>, queued: u32, pins: Vec<Pinned> },
     State { id: MessageId, state: Location, queued: u32, under_way: Vec<u32> },
     Sending { id: MessageId, recipients: Vec<u32> },
+    NotSent { id: MessageId, recipients: Vec<u32> },
     Removed { id: MessageId },
     Restored { index: Box<Index> },
 }

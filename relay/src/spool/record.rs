@@ -56,10 +56,12 @@ pub(super) enum Kind {
     Ledger,
     /// The content is about to be sent to these recipients: indices into the envelope's, as JSON.
     Sending,
+    /// Its end was not sent to these recipients after all, in the same form.
+    NotSent,
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 8] = [
+    const ALL: [(Self, u8); 9] = [
         (Self::Content, 1),
         (Self::Accepted, 2),
         (Self::State, 3),
@@ -68,6 +70,7 @@ impl Kind {
         (Self::Closed, 6),
         (Self::Ledger, 7),
         (Self::Sending, 8),
+        (Self::NotSent, 9),
     ];
 
     fn code(self) -> u8 {
@@ -195,6 +198,10 @@ impl Record {
         Self { synced, ..Self::plain(Kind::Sending, id, json(&recipients), Ledger::default()) }
     }
 
+    pub(super) fn not_sent(id: MessageId, recipients: &[u32]) -> Self {
+        Self { synced: false, ..Self::plain(Kind::NotSent, id, json(&recipients), Ledger::default()) }
+    }
+
     pub(super) fn removed(id: MessageId, fates: Fates) -> Self {
         Self::plain(Kind::Removed, id, json(&fates), Ledger::ended(fates))
     }
@@ -305,7 +312,7 @@ mod tests {
             assert_eq!((kind.code(), Kind::from_code(code)), (code, Some(kind)));
         }
         assert_eq!(Kind::from_code(0), None);
-        assert_eq!(Kind::from_code(9), None);
+        assert_eq!(Kind::from_code(10), None);
     }
 
     #[test]

@@ -242,10 +242,8 @@ impl Replay {
                     self.accounted = true;
                 }
             }
-            Kind::Sending => {
-                let recipients = intact.then(|| decode::<Vec<u32>>(payload)).flatten();
-                self.index.send(header.id, &recipients.unwrap_or_default());
-            }
+            Kind::Sending => self.index.send(header.id, &recipients(payload, intact)),
+            Kind::NotSent => self.index.not_sent(header.id, &recipients(payload, intact)),
             Kind::Group | Kind::Closed => {}
         }
         Ok(())
@@ -334,6 +332,11 @@ impl Replay {
         damaged.sort_unstable_by_key(|(id, _)| *id);
         damaged
     }
+}
+
+/// Those that a note is about; none when it cannot be read.
+fn recipients(payload: &[u8], intact: bool) -> Vec<u32> {
+    intact.then(|| decode(payload)).flatten().unwrap_or_default()
 }
 
 fn complete(accepted: &Accepted, chunks: &[Chunk]) -> bool {

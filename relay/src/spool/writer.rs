@@ -236,7 +236,11 @@ impl Writer {
             return batch.answers.push(Answer::Done(reply, Err(error)));
         }
         self.log.stage(&record);
-        batch.effects.push(Effect::Sending { id: record.id, recipients });
+        let id = record.id;
+        batch.effects.push(match record.kind {
+            Kind::NotSent => Effect::NotSent { id, recipients },
+            _ => Effect::Sending { id, recipients },
+        });
         if record.synced {
             batch.answers.push(Answer::Done(reply, Ok(())));
         } else {
@@ -331,6 +335,7 @@ impl Writer {
                     index.change_state(id, state, queued, &under_way);
                 }
                 Effect::Sending { id, recipients } => index.send(id, &recipients),
+                Effect::NotSent { id, recipients } => index.not_sent(id, &recipients),
                 Effect::Removed { id } => {
                     index.remove(id);
                 }

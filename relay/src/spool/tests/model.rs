@@ -89,6 +89,8 @@ enum Operation {
     Update(prop::sample::Index, u32),
     /// The content is being sent to some recipients.
     Sending(prop::sample::Index, Vec<usize>, bool),
+    /// It is not being sent to these after all.
+    NotSent(prop::sample::Index, Vec<usize>),
     /// The first recipient ends; whether the attempt for the second goes on.
     Outcome(prop::sample::Index, Fate, bool),
     Remove(prop::sample::Index, Fate),
@@ -120,6 +122,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (place(), 1..9_u32).prop_map(|(place, attempts)| Operation::Update(place, attempts)),
         4 => (place(), prop::sample::subsequence(vec![0, 1], 1..=2), any::<bool>())
             .prop_map(|(place, recipients, synced)| Operation::Sending(place, recipients, synced)),
+        2 => (place(), prop::sample::subsequence(vec![0, 1], 1..=2))
+            .prop_map(|(place, recipients)| Operation::NotSent(place, recipients)),
         3 => (place(), fate(), any::<bool>())
             .prop_map(|(place, fate, goes_on)| Operation::Outcome(place, fate, goes_on)),
         5 => (place(), fate()).prop_map(|(place, fate)| Operation::Remove(place, fate)),
@@ -201,8 +205,20 @@ impl Trial {
             }
             Operation::Sending(place, recipients, synced) => {
                 let Some(id) = self.pick(&place) else { return };
-                self.spool.sending(MessageId(id), &recipients, synced).await.unwrap();
+                self.spool
+                    .sending(MessageId(id), &recipients, synced)
+                    .await
+                    .unwrap()
+                    .answered()
+                    .await
+                    .unwrap();
                 self.model.sending.entry(id).or_default().extend(recipients);
+            }
+            Operation::NotSent(place, recipients) => {
+                let Some(id) = self.pick(&place) else { return };
+                self.spool.not_sent(MessageId(id), &recipients).await.unwrap().answered().await.unwrap();
+                let others: Vec<_> = [0, 1].into_iter().filter(|index| !recipients.contains(index)).collect();
+                self.model.attempted(id, &others);
             }
             Operation::Outcome(place, fate, goes_on) => {
                 let Some(id) = self.pick(&place) else { return };
