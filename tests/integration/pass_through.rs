@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use postroad_crds::relay_config::{Acceptance, RelayConfig, Route, RouteUpstream, Upstream};
+use postroad_crds::relay_config::{Acceptance, Rate, RateUnit, RelayConfig, Route, RouteUpstream, Upstream};
 use postroad_tests::conservation;
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
@@ -203,6 +203,22 @@ async fn recipients_of_different_routes_go_in_transactions_of_their_own() {
     client.command("DATA").await.unwrap();
     assert!(client.command("Subject: x\r\n\r\n.").await.unwrap().is_positive());
     assert_eq!(setting.upstream.messages()[0].recipients, [A, B]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_which_the_rates_leave_no_room_is_told_at_once() {
+    let setting = setting(|pool| {
+        pool.upstreams[0].rates = vec![Rate { limit: 2, unit: RateUnit::Recipients, per_seconds: 3600 }];
+    })
+    .await;
+    let begin = Instant::now();
+    let three = setting.send(&[A, B, "c@example.net"]).await;
+    assert!(three.code == 451 && three.text().contains("no more than 2 recipients"), "{three}");
+    assert!(setting.send(&[A, B]).await.is_positive());
+    let used_up = setting.send(&[A]).await;
+    assert!(used_up.code == 451 && used_up.text().contains("used up"), "{used_up}");
+    assert!(begin.elapsed() < Duration::from_secs(30), "after {:?}", begin.elapsed());
+    assert_eq!(setting.upstream.messages().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

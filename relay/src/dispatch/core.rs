@@ -12,6 +12,7 @@ use super::lane::{self, Ending, Lane};
 use super::lanes::Lanes;
 use super::news::{News, Remedy};
 use super::obey::Obeyed;
+use super::parts;
 use super::plan::{self, Plan, Planned, Request};
 use super::settle::{Settled, Unrecorded, Unsettled};
 use super::shares;
@@ -26,15 +27,11 @@ use crate::queue::{Queue, schedule};
 use crate::routing;
 use crate::spool::{self, Recovered, SpoolError};
 use crate::submission::Accepted;
-use crate::transit::PATIENCE;
 
 /// Messages being planned at once.
 pub(super) const PLANNING: usize = 256;
 /// Sessions that may break under one job before it waits like any other that failed.
 const BROKEN_SESSIONS: u8 = 3;
-
-/// The recipients of a message that travel together, by upstream and by the budgets that they count for.
-type Together<'a> = BTreeMap<(&'a str, Arc<[Scope]>), Vec<usize>>;
 
 /// The state of dispatch.
 #[derive(Debug)]
@@ -255,27 +252,21 @@ impl Core {
 
     fn enter_lanes(&mut self, id: MessageId, plan: Plan, now: Instant) {
         let Some(rank) = self.queue.rank(id) else { return };
+        let parts = parts::parts(&plan, id, &self.policy, &self.lanes, now);
         let in_transit = plan.in_transit;
-        // Recipients of different routes go together, unless they count for different budgets.
-        let mut together = Together::new();
-        for (route, recipients) in &plan.parts {
-            let upstream = routing::choose(route, id, |name| self.lanes.takes(name, now));
-            let scopes = self.policy.rates.charged(&route.name, plan.identity.as_deref());
-            together.entry((upstream, scopes)).or_default().extend(recipients);
+        let kept =
+            || parts::keeps_from_transit(&plan, &parts, &self.policy, &self.lanes, &mut self.budgets, now);
+        if let Some(why) = in_transit.then(kept).flatten() {
+            let recipients = plan.parts.iter().flat_map(|(_, part)| part).chain(&plan.unrouted).copied();
+            return self.decided(id, 0, recipients.collect(), &why);
         }
-        if in_transit && let Some(why) = self.keeps_from_transit(&plan, &together, now) {
-            let recipients = plan.parts.iter().flat_map(|(_, part)| part).chain(&plan.unrouted);
-            let refused = recipients.map(|index| (*index, Fate::Deferred(why.as_str().into()))).collect();
-            let unsettled = self.messages.planned(id, 0, refused);
-            return self.settle(unsettled);
-        }
-        let mut parts = 0_u32;
-        for ((upstream, scopes), recipients) in together {
+        let mut count = 0_u32;
+        for ((upstream, scopes), recipients) in parts {
             match self.lanes.get_mut(upstream) {
                 Some(lane) => {
                     let counted = lane.scopes().chain(scopes.iter());
                     for part in recipients.chunks(self.budgets.largest(counted)) {
-                        parts += 1;
+                        count += 1;
                         let recipients = if part == [0] { self.first_alone.clone() } else { part.into() };
                         let scopes = scopes.clone();
                         lane.push(Job { id, recipients, rank, scopes, in_transit, broken_sessions: 0 });
@@ -283,18 +274,19 @@ impl Core {
                 }
                 // The upstream went while the message was planned.
                 None => {
-                    parts += 1;
+                    count += 1;
                     self.replan.push_back((id, recipients.into()));
                 }
             }
         }
-        let obstacle = format!("no route of RelayPool {} takes it any more", self.policy.pool);
-        let unrouted = plan
-            .unrouted
-            .into_iter()
-            .map(|index| (index, Fate::Deferred(obstacle.as_str().into())))
-            .collect();
-        let unsettled = self.messages.planned(id, parts, unrouted);
+        let why = parts::unrouted(&self.policy);
+        self.decided(id, count, plan.unrouted, &why);
+    }
+
+    /// The message travels in `parts` more parts; these recipients travel nowhere, for the reason given.
+    fn decided(&mut self, id: MessageId, parts: u32, recipients: Vec<usize>, why: &str) {
+        let decided = recipients.into_iter().map(|index| (index, Fate::Deferred(why.into()))).collect();
+        let unsettled = self.messages.planned(id, parts, decided);
         self.settle(unsettled);
     }
 
@@ -549,25 +541,6 @@ impl Core {
     }
 
     // Messages in transit, whose clients wait.
-
-    /// Why a message in transit is not to wait for the upstream it would go to.
-    fn keeps_from_transit(&self, plan: &Plan, together: &Together<'_>, now: Instant) -> Option<String> {
-        let ways: Vec<_> = together.iter().collect();
-        let [((upstream, scopes), recipients)] = ways[..] else {
-            return Some(if plan.unrouted.is_empty() {
-                "its recipients go different ways: send it to each of them alone".to_owned()
-            } else {
-                format!("no route of RelayPool {} takes it any more", self.policy.pool)
-            });
-        };
-        let lane = self.lanes.get(upstream)?;
-        let largest = self.budgets.largest(lane.scopes().chain(scopes.iter()));
-        if recipients.len() > largest {
-            return Some(format!("a rate lets no more than {largest} recipients go at once"));
-        }
-        let obstacle = lane.unavailable(PATIENCE, now)?;
-        Some(format!("upstream {upstream}: {obstacle}"))
-    }
 
     /// Lets jobs that wait for the upstream wait no longer.
     fn turn_back(&mut self, upstream: &Arc<str>, unwanted: impl Fn(&Job) -> bool) {

@@ -20,6 +20,7 @@ mod line;
 mod news;
 mod obey;
 mod observer;
+mod parts;
 mod plan;
 mod settle;
 mod settlement;

@@ -94,6 +94,11 @@ impl Lane {
         &self.upstream
     }
 
+    /// What every message of the lane counts for.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// What every message of the lane may count for.
     pub(super) fn scopes(&self) -> impl Iterator<Item = &Scope> + Clone {
         std::iter::once(&self.scope).chain(self.sources.scopes())
