@@ -184,8 +184,8 @@ impl Core {
     }
 
     /// How many jobs wait for each upstream, and which of their messages was accepted first.
-    pub(super) fn backlogs(&self) -> impl Iterator<Item = (&str, usize, Option<MessageId>)> {
-        self.lanes.iter().map(|(name, lane)| {
+    pub(super) fn backlogs(&mut self) -> impl Iterator<Item = (&str, usize, Option<MessageId>)> {
+        self.lanes.iter_mut().map(|(name, lane)| {
             let (waiting, oldest) = lane.backlog();
             (&**name, waiting, oldest)
         })
@@ -524,7 +524,7 @@ impl Core {
     /// Messages that wait for an upstream without a session are not attempted, so their expiry is looked after here.
     fn expire_unattempted(&mut self, now: Now) {
         let after = self.policy.expire_after;
-        let expired = |job: &Job| schedule::expired(job.id.accepted_at(), after, now.wall);
+        let expired = |id: MessageId| schedule::expired(id.accepted_at(), after, now.wall);
         let taken: Vec<_> =
             self.lanes.iter_mut().map(|(name, lane)| (name.clone(), lane.take_expired(expired))).collect();
         for (upstream, jobs) in taken {

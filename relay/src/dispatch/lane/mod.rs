@@ -141,8 +141,8 @@ impl Lane {
     }
 
     /// How many jobs wait, and which of their messages was accepted first.
-    pub(super) fn backlog(&self) -> (usize, Option<MessageId>) {
-        (self.waiting.len(), self.waiting.iter().map(|job| job.id).min())
+    pub(super) fn backlog(&mut self) -> (usize, Option<MessageId>) {
+        (self.waiting.len(), self.waiting.oldest())
     }
 
     /// Removes the ready jobs that carry the message.
@@ -150,13 +150,17 @@ impl Lane {
         self.waiting.take(|job, _| job.id == id);
     }
 
-    /// Removes the ready jobs for which `expired` holds and which may not go now, each with the reason why.
-    pub(super) fn take_expired(&mut self, expired: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
+    /// Removes the ready jobs of expired messages which may not go now, each with the reason why. Where `expired` holds of any
+    /// message it holds of all that were accepted before: while it does not of the oldest, no other is looked at.
+    pub(super) fn take_expired(&mut self, expired: impl Fn(MessageId) -> bool) -> Vec<(Job, String)> {
+        if !self.waiting.oldest().is_some_and(&expired) {
+            return Vec::new();
+        }
         let goes = !self.drained
             && self.gate.is_open()
             && self.full_until.is_none()
             && self.source_full_until.is_none();
-        let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job));
+        let taken = self.waiting.take(|job, aside| (!goes || aside.is_some()) && expired(job.id));
         taken.into_iter().map(|(job, aside)| (job, self.keeps_waiting(aside.as_ref()))).collect()
     }
 

@@ -261,7 +261,8 @@ fn what_is_aside_can_be_withdrawn_and_expires_with_its_own_reason() {
     lane.push(job(5));
     assert_eq!(actions(&mut lane, now), ["job 1 to 0", "job 5 to 0"]);
     lane.withdraw(MessageId(2));
-    let expired = lane.take_expired(|job| job.id == MessageId(3));
+    assert!(lane.take_expired(|id| id < MessageId(3)).is_empty());
+    let expired = lane.take_expired(|id| id <= MessageId(3));
     assert_eq!(expired.len(), 1);
     assert_eq!(expired[0].1, "the rates of identity shop are used up");
     lane.ended(SessionId(0), &of(1, &[&shop]), now);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::budget::{Budgets, Refused, Scope, Until};
 use crate::delivery::Job;
+use crate::message::MessageId;
 use crate::queue::fair::Fair;
 
 /// All jobs that wait.
@@ -15,6 +16,8 @@ use crate::queue::fair::Fair;
 pub(super) struct Waiting {
     turns: Fair<Job>,
     aside: BTreeMap<Scope, Aside>,
+    /// The message accepted first of those that wait; `None` when it has gone and the next has not been looked for.
+    oldest: Option<MessageId>,
 }
 
 /// The jobs that count for one scope which has no room, oldest first.
@@ -38,6 +41,7 @@ enum Next {
 impl Waiting {
     /// Adds a job behind those that it has to wait for.
     pub(super) fn push(&mut self, job: Job) {
+        self.come(job.id);
         match job.scopes.iter().find(|scope| self.aside.contains_key(scope)) {
             Some(scope) => {
                 let scope = scope.clone();
@@ -49,6 +53,7 @@ impl Waiting {
 
     /// Puts back a job that was taken and not used: it is the next.
     pub(super) fn push_front(&mut self, job: Job) {
+        self.come(job.id);
         self.turns.push_front(job.rank, job);
     }
 
@@ -61,6 +66,7 @@ impl Waiting {
     pub(super) fn pop(&mut self) -> Option<Job> {
         let job = self.turns.pop()?;
         self.gone(&job, None);
+        self.oldest.take_if(|oldest| *oldest == job.id);
         Some(job)
     }
 
@@ -132,12 +138,21 @@ impl Waiting {
                 aside.next = Next::Due;
             }
         }
+        self.oldest.take_if(|_| !taken.is_empty());
         taken
     }
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Job> {
         self.turns.iter().chain(self.aside.values().flat_map(|aside| &aside.jobs))
+    }
+
+    /// The message accepted first of those that wait. Looks at all of them when the one that was it has gone since.
+    pub(super) fn oldest(&mut self) -> Option<MessageId> {
+        if self.oldest.is_none() {
+            self.oldest = self.iter().map(|job| job.id).min();
+        }
+        self.oldest
     }
 
     /// How many are in turn.
@@ -148,6 +163,14 @@ impl Waiting {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.turns.len() + self.aside.values().map(|aside| aside.jobs.len()).sum::<usize>()
+    }
+
+    /// A job of this message is about to wait.
+    fn come(&mut self, id: MessageId) {
+        if self.len() == 0 {
+            self.oldest = Some(id);
+        }
+        self.oldest = self.oldest.map(|oldest| oldest.min(id));
     }
 
     fn behind(&mut self, scope: &Scope, job: Job) {
@@ -164,6 +187,47 @@ impl Waiting {
             {
                 aside.next = Next::Due;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::queue::fair::{Priority, Rank, Tenant};
+
+    fn job(id: u128, scoped: bool) -> Job {
+        let rank = Rank { tenant: Tenant(id as u32 % 3), priority: Priority::Normal };
+        let scopes = if scoped { [Scope::Identity("shop".into())].into() } else { [].into() };
+        Job { id: MessageId(id), recipients: [0].into(), rank, scopes, broken_sessions: 0, in_transit: false }
+    }
+
+    proptest! {
+        #[test]
+        fn the_oldest_is_that_of_the_jobs_that_wait_whatever_came_and_went(
+            operations in prop::collection::vec((0_u8..7, 0_u128..30, any::<bool>()), 0..100),
+        ) {
+            let mut waiting = Waiting::default();
+            let until = Until::Moment(Instant::now() + Duration::from_secs(1));
+            for (operation, id, scoped) in operations {
+                match operation {
+                    0 | 1 => waiting.push(job(id, scoped)),
+                    2 => waiting.push_front(job(id, scoped)),
+                    3 => drop(waiting.pop()),
+                    4 => waiting.set_aside(Refused { scope: Scope::Identity("shop".into()), until }),
+                    5 => drop(waiting.take(|job, _| job.id.0 == id)),
+                    _ => {
+                        let oldest = waiting.iter().map(|job| job.id).min();
+                        prop_assert_eq!(waiting.oldest(), oldest);
+                    }
+                }
+            }
+            let oldest = waiting.iter().map(|job| job.id).min();
+            prop_assert_eq!(waiting.oldest(), oldest);
         }
     }
 }
