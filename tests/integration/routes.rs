@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use postroad_crds::relay_config::{
-    Destination, RelayConfig, RouteUpstream, Upstream, UpstreamPort, UpstreamTls,
+    Destination, Rate, RateUnit, RelayConfig, RouteUpstream, Upstream, UpstreamPort, UpstreamTls,
 };
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
@@ -27,6 +27,7 @@ struct Setting {
     first: SmtpServer,
     second: SmtpServer,
     relay: RelayProcess,
+    config: RelayConfig,
     port: u16,
 }
 
@@ -38,7 +39,7 @@ async fn setting(routes: impl FnOnce(&mut RelayConfig)) -> Setting {
     config.upstreams = vec![named("first", &first), named("second", &second)];
     routes(&mut config);
     let relay = RelayProcess::start(&config, RelayOptions::default()).await.unwrap();
-    Setting { first, second, relay, port }
+    Setting { first, second, relay, config, port }
 }
 
 impl Setting {
@@ -198,4 +199,35 @@ async fn a_drained_upstream_is_given_nothing_until_it_is_resumed() {
     assert_eq!(order("third", "drain").await.status, 404);
     assert_eq!(order("first", "explode").await.status, 400);
     setting.relay.wait_until_all_ended(LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_an_upstream_and_a_route_go_when_the_configuration_names_them_no_more() {
+    let rate = Rate { limit: 1000, unit: RateUnit::Messages, per_seconds: 3600 };
+    let setting = setting(|config| {
+        config.routes[0].upstreams = vec![way("first", 1), way("second", 2)];
+        config.routes[0].rates = vec![rate];
+        config.upstreams[0].rates = vec![rate];
+    })
+    .await;
+    setting.accepts(0..1).await;
+    setting.first.wait_for(1, LIMIT).await.unwrap();
+    let named = |metrics: &Metrics, name: &str| {
+        let label = format!("=\"{name}\"");
+        metrics.series().keys().filter(|series| series.contains(&label)).count()
+    };
+    let both = |metrics: &Metrics| named(metrics, "first") > 5 && named(metrics, "all") > 1;
+    setting.relay.wait_for_metrics("series of both", LIMIT, both).await.unwrap();
+
+    let mut config = setting.config.clone();
+    config.upstreams.remove(0);
+    config.routes[0].name = "other".to_owned();
+    config.routes[0].upstreams = vec![way("second", 1)];
+    setting.relay.rewrite_config(&config).unwrap();
+    let only_what_is_there = |metrics: &Metrics| {
+        named(metrics, "first") + named(metrics, "all") == 0
+            && named(metrics, "second") > 1
+            && named(metrics, "other") > 0
+    };
+    setting.relay.wait_for_metrics("no series of what is gone", LIMIT, only_what_is_there).await.unwrap();
 }

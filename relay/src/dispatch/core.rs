@@ -297,9 +297,9 @@ impl Core {
         let (worked, allowed) = (lane.works(), lane.allowed());
         let failed = matches!(report, Report::NotOpened(_));
         self.note(session, upstream.clone(), report, now);
-        let allowed_now = self.lanes.get_mut(&upstream).map_or(0, |lane| lane.allowed());
-        if allowed_now != allowed {
-            self.tell(News::Allowed { upstream: upstream.clone(), sessions: allowed_now });
+        let allowed_now = self.lanes.get_mut(&upstream).map(|lane| lane.allowed());
+        if let Some(sessions) = allowed_now.filter(|now| *now != allowed) {
+            self.tell(News::Allowed { upstream: upstream.clone(), sessions });
         }
         let works = self.lanes.works(&upstream);
         if works != worked {
@@ -392,6 +392,12 @@ impl Core {
     fn forget(&mut self, session: SessionId) {
         let jobs = self.lanes.forget(session, &self.policy);
         self.plan_anew(jobs);
+        self.tell_gone();
+    }
+
+    fn tell_gone(&mut self) {
+        let gone = self.lanes.take_gone();
+        self.actions.extend(gone.into_iter().map(|upstream| Action::Tell(News::Gone { upstream })));
     }
 
     /// The session takes no more jobs and had not begun with this one.
@@ -636,6 +642,7 @@ impl Core {
         self.budgets.configure(&rates, saved, now.monotonic);
         let jobs = self.lanes.configure(&policy, &sessions);
         self.plan_anew(jobs);
+        self.tell_gone();
         for (name, connections) in sessions {
             let sessions = self.lanes.get_mut(name).map_or(0, |lane| lane.allowed());
             let upstream: Arc<str> = name.into();

@@ -216,7 +216,9 @@ impl Driver {
         let policy = self.dispatch.policy.borrow_and_update().clone();
         self.ports.retain(|upstream, _| policy.upstreams.contains_key(upstream));
         let saved = budgets::read(&self.dispatch.data, self.core.unknown(&policy));
-        self.heard(Event::PolicyChanged(policy, saved));
+        let before = self.core.policy().clone();
+        self.heard(Event::PolicyChanged(policy.clone(), saved));
+        self.observer.reconfigured(&before, &policy);
         self.tell_divisions();
     }
 

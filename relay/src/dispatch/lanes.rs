@@ -16,11 +16,13 @@ pub(super) struct Lanes {
     lanes: BTreeMap<Arc<str>, Lane>,
     sessions: HashMap<SessionId, Arc<str>>,
     next_session: u64,
+    /// Upstreams whose lanes have gone, of which nobody has been told.
+    gone: Vec<Arc<str>>,
 }
 
 impl Lanes {
     pub(super) fn new() -> Self {
-        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0 }
+        Self { lanes: BTreeMap::new(), sessions: HashMap::new(), next_session: 0, gone: Vec::new() }
     }
 
     pub(super) fn get(&self, upstream: &str) -> Option<&Lane> {
@@ -94,7 +96,14 @@ impl Lanes {
         if !self.lanes.get(upstream).is_some_and(unused) {
             return Vec::new();
         }
-        self.lanes.remove(upstream).map_or_else(Vec::new, |mut lane| lane.take_ready())
+        let Some((name, mut lane)) = self.lanes.remove_entry(upstream) else { return Vec::new() };
+        self.gone.push(name);
+        lane.take_ready()
+    }
+
+    /// The upstreams whose lanes have gone since this was last asked.
+    pub(super) fn take_gone(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.gone)
     }
 
     /// A lane for every upstream of the policy, with these shares of sessions. Lanes of other upstreams take no more sessions and go with their last one. Returns

@@ -35,6 +35,8 @@ pub(super) enum News {
     Held { upstream: Arc<str>, hold: Hold, known: bool },
     /// A person has ordered that the upstream is given no more mail, or that it is given some again.
     Drained { upstream: Arc<str>, drained: bool },
+    /// The configuration names the upstream no more, and its last session has ended.
+    Gone { upstream: Arc<str> },
     /// Messages of a route go another way now.
     Way(Change),
     /// The upstream takes mail again.

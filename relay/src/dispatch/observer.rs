@@ -8,6 +8,7 @@ use super::line::Line;
 use super::news::{News, Remedy};
 use super::ways::Change;
 use crate::budget::Scope;
+use crate::config::Policy;
 use crate::delivery::{Hold, HoldKind, PortChange};
 use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
@@ -56,6 +57,7 @@ impl Observer {
                 let act = if drained { "drained" } else { "resumed" };
                 tracing::warn!(%upstream, "upstream {act} by order");
             }
+            News::Gone { upstream } => self.0.forget_upstream(&upstream),
             News::Way(change) => self.way(&change),
             News::TakesMailAgain { upstream } => tracing::info!(%upstream, "upstream takes mail again"),
             News::Expired(recipients) => {
@@ -99,6 +101,16 @@ impl Observer {
         self.0.queue_held.set(i64::try_from(count).unwrap_or(i64::MAX));
         let accepted_at = oldest.map_or(0, |id| id.accepted_at().0);
         self.0.oldest_held_accepted_at.store(accepted_at, Ordering::Relaxed);
+    }
+
+    /// Forgets what had a budget or was a route and is not named by the policy that is in force `now`.
+    pub(super) fn reconfigured(&self, before: &Policy, now: &Policy) {
+        let gone = |scope: &&Scope| now.rates.iter().all(|(held, _)| held != *scope);
+        let budgets = before.rates.iter().map(|(scope, _)| scope);
+        budgets.filter(gone).for_each(|scope| self.0.forget_budget(scope));
+        let gone = |name: &&str| now.routes.iter().all(|held| held.name != **name);
+        let routes = before.routes.iter().map(|route| route.name.as_str());
+        routes.filter(gone).for_each(|name| self.0.forget_route(name));
     }
 
     /// How much of the scope's fullest rate is used.

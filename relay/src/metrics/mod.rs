@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::budget::Scope;
 use crate::spool::{Fate, Usage};
 pub use label::{
     BudgetLabel, Cause, CauseLabel, FateLabel, RefusalLabel, RouteLabel, UpstreamLabel, budget, cause,
@@ -457,6 +458,59 @@ impl Metrics {
         r.register("ledger_queued", "Recipients of them still to be delivered", self.ledger_queued.clone());
     }
 
+    /// The counters of what happens with an upstream.
+    fn counters_by_upstream(&self) -> [&Family<UpstreamLabel, Counter>; 7] {
+        [
+            &self.recipients_delivered,
+            &self.recipients_deferred,
+            &self.recipients_failed,
+            &self.sessions_opened,
+            &self.sessions_failed,
+            &self.upstream_holds,
+            &self.transactions,
+        ]
+    }
+
+    /// The gauges of how an upstream stands.
+    fn gauges_by_upstream(&self) -> [&Family<UpstreamLabel, Gauge>; 8] {
+        [
+            &self.sessions_open,
+            &self.sessions_share,
+            &self.sessions_allowed,
+            &self.upstream_up,
+            &self.upstream_drained,
+            &self.upstream_port,
+            &self.upstream_waiting,
+            &self.upstream_waiting_oldest_seconds,
+        ]
+    }
+
+    /// Removes the series of an upstream that there is no more: the last value of what nobody sets again would be taken for the
+    /// present one. What it was given under rates has its own series: [`forget_budget`](Self::forget_budget).
+    pub fn forget_upstream(&self, name: &str) {
+        let label = upstream(name);
+        for family in self.counters_by_upstream() {
+            family.remove(&label);
+        }
+        for family in self.gauges_by_upstream() {
+            family.remove(&label);
+        }
+    }
+
+    /// Removes the series of a route that there is no more.
+    pub fn forget_route(&self, name: &str) {
+        let label = route(name);
+        self.route_priority.remove(&label);
+        self.route_fail_overs.remove(&label);
+    }
+
+    /// Removes the series of what has rates no more.
+    pub fn forget_budget(&self, scope: &Scope) {
+        let label = budget(scope);
+        self.budget_used_percent.remove(&label);
+        self.budget_exhausted_seconds.remove(&label);
+    }
+
     /// Takes over the spool's account. One look at the spool gives all of it, so that it balances in every scrape.
     fn take_ledger(&self, usage: &Usage) {
         self.ledger_accepted.inner().store(usage.ledger.accepted, Ordering::Relaxed);
@@ -493,46 +547,41 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Scope;
     use crate::submission::refusal::Reason;
+
+    /// The first series of all that an upstream, a route and a budget named `example` have.
+    fn begin_series(metrics: &Metrics) {
+        let label = upstream("example");
+        metrics.counters_by_upstream().iter().for_each(|family| drop(family.get_or_create(&label)));
+        metrics.gauges_by_upstream().iter().for_each(|family| drop(family.get_or_create(&label)));
+        for family in [&metrics.budget_used_percent, &metrics.budget_exhausted_seconds] {
+            drop(family.get_or_create(&budget(&Scope::Upstream("example".into()))));
+        }
+        drop(metrics.route_priority.get_or_create(&route("example")));
+        drop(metrics.route_fail_overs.get_or_create(&route("example")));
+    }
+
+    #[test]
+    fn what_there_is_no_more_leaves_no_series() {
+        let metrics = Metrics::new();
+        begin_series(&metrics);
+        assert_eq!(metrics.render().matches("\"example\"").count(), 7 + 8 + 2 + 2);
+        metrics.forget_upstream("example");
+        metrics.forget_route("example");
+        metrics.forget_budget(&Scope::Upstream("example".into()));
+        let left = metrics.render();
+        assert!(!left.contains("\"example\""), "{left}");
+    }
 
     /// `UPDATE=1 cargo test -p postroad-relay` rewrites the reference.
     #[test]
     fn the_reference_lists_every_metric() {
         let metrics = Metrics::new();
         // A family shows only with its first series.
-        let label = upstream("example");
-        for family in [
-            &metrics.recipients_delivered,
-            &metrics.recipients_deferred,
-            &metrics.recipients_failed,
-            &metrics.sessions_opened,
-            &metrics.sessions_failed,
-            &metrics.upstream_holds,
-            &metrics.transactions,
-        ] {
-            drop(family.get_or_create(&label));
-        }
-        for family in [
-            &metrics.sessions_open,
-            &metrics.sessions_share,
-            &metrics.sessions_allowed,
-            &metrics.upstream_up,
-            &metrics.upstream_drained,
-            &metrics.upstream_port,
-            &metrics.upstream_waiting,
-            &metrics.upstream_waiting_oldest_seconds,
-        ] {
-            drop(family.get_or_create(&label));
-        }
-        for family in [&metrics.budget_used_percent, &metrics.budget_exhausted_seconds] {
-            drop(family.get_or_create(&budget(&Scope::Upstream("example".into()))));
-        }
+        begin_series(&metrics);
         for known in [Cause::SessionLost, Cause::RelayDied] {
             drop(metrics.recipients_ambiguous.get_or_create(&cause(known)));
         }
-        drop(metrics.route_priority.get_or_create(&route("example")));
-        drop(metrics.route_fail_overs.get_or_create(&route("example")));
         for reason in Reason::ALL {
             drop(metrics.refusals.get_or_create(&refusal(reason)));
         }
@@ -541,7 +590,8 @@ mod tests {
         let mut text = "# Metrics of a relay\n\n<!-- Generated from relay/src/metrics/mod.rs by `make generate`. Do not edit. -->\n\n\
             Served at `/metrics` on the admin port in the text format of OpenMetrics. Counters start at zero with the process,\n\
             but for those of the ledger, which the spool keeps.\n\
-            Those that concern an upstream have the label `upstream`, of a route `route`; what the reasons of refusals mean is in [replies](replies.md).\n\n| metric | type | meaning |\n|---|---|---|\n"
+            Those that concern an upstream have the label `upstream`, of a route `route`; what the reasons of refusals mean is in [replies](replies.md).\n\
+            What the configuration names no more has no series any more.\n\n| metric | type | meaning |\n|---|---|---|\n"
             .to_owned();
         for line in rendered.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
             let (name, help) = line.split_once(' ').unwrap();
