@@ -32,7 +32,7 @@ cgroups() {
 
 # remove_cgroups PART : ends every process in them, then removes them. Not by process numbers: a run that was killed may not have
 # written them down.
-remove_cgroups() { await 30 "the end of the processes of $name-$1" try_to_remove_cgroups "$1"; }
+remove_cgroups() { await 90 "the end of the processes of $name-$1" try_to_remove_cgroups "$1"; }
 
 try_to_remove_cgroups() {
   local group
