@@ -131,6 +131,10 @@ async fn what_the_upstream_does_not_take_is_the_clients_to_know() {
     let refused = setting.relay.scrape().await.unwrap();
     let series = "postroad_relay_refusals_total{reason=\"upstream\"}";
     assert_eq!(refused.value(series), Some(10.0));
+    let replies = |class| {
+        refused.value(&format!("postroad_relay_replies_total{{upstream=\"service\",class=\"{class}\"}}"))
+    };
+    assert_eq!([replies("2yz"), replies("4yz"), replies("5yz")], [None, Some(3.0), Some(6.0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use super::note::{self, Note};
 use super::outcome::{Fate, Outcome, disbelief, judge};
 use super::prepare::{Prepared, prepare};
 use super::session::Session;
-use super::{Contact, Job, Report};
+use super::{Contact, Job, ReplyCounts, Report};
 use crate::spool::SpoolError;
 
 /// A job whose transaction runs.
@@ -105,7 +105,7 @@ impl<'a> Flow<'a> {
     }
 
     fn contact(&self, since: Instant) -> Contact {
-        Contact { address: self.connection.peer(), took: since.elapsed() }
+        Contact { address: self.connection.peer(), took: since.elapsed(), replies: ReplyCounts::default() }
     }
 
     async fn begin(&mut self, job: Job) {
@@ -182,7 +182,9 @@ impl<'a> Flow<'a> {
                 if !replies.notifies {
                     fates.iter_mut().zip(wants_success).for_each(|(fate, wanted)| relayed(fate, wanted));
                 }
-                self.session.report(Report::Finished { job, fates, contact: self.contact(since) }).await;
+                let contact =
+                    Contact { replies: ReplyCounts::of(&replies.recipients), ..self.contact(since) };
+                self.session.report(Report::Finished { job, fates, contact }).await;
             }
             Outcome::SessionClosed(reply) => {
                 self.give_back(job, Some(format!("the upstream closed the session: {reply}"))).await;

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_protocol::ClientSession;
+use smtp_protocol::{ClientSession, RecipientReply};
 
 use crate::budget::Scope;
 use crate::message::MessageId;
@@ -64,6 +64,33 @@ pub struct Contact {
     pub address: Option<SocketAddr>,
     /// From the beginning of the job to its last reply.
     pub took: Duration,
+    /// The replies that decided its recipients.
+    pub replies: ReplyCounts,
+}
+
+/// How many recipients were decided by a reply of each class (RFC 5321 §4.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyCounts {
+    /// 2yz, with which the upstream took the content.
+    pub positive: u32,
+    /// 4yz.
+    pub transient: u32,
+    /// 5yz.
+    pub permanent: u32,
+}
+
+impl ReplyCounts {
+    /// Counts these.
+    fn of(replies: &[RecipientReply]) -> Self {
+        let count = |wanted: fn(&RecipientReply) -> bool| {
+            u32::try_from(replies.iter().filter(|decided| wanted(decided)).count()).unwrap_or(u32::MAX)
+        };
+        Self {
+            positive: count(RecipientReply::is_delivered),
+            transient: count(|decided| decided.reply.is_transient()),
+            permanent: count(|decided| decided.reply.is_permanent()),
+        }
+    }
 }
 
 /// What a session tells dispatch.

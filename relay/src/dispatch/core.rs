@@ -23,6 +23,7 @@ use crate::config::{Policy, UpstreamPolicy};
 use crate::delivery::{Contact, Fate, Hold, HoldKind, Job, OpenError, Report, SessionId};
 use crate::message::{MessageId, Timestamp};
 use crate::order::{MessageOrder, Order, OrderRefused, UpstreamAct, UpstreamOrder};
+use crate::queue::fair::Priority;
 use crate::queue::{Queue, schedule};
 use crate::routing;
 use crate::spool::{self, Recovered, SpoolError};
@@ -189,6 +190,16 @@ impl Core {
             let (waiting, oldest) = lane.backlog();
             (&**name, waiting, oldest)
         })
+    }
+
+    /// How long mail has waited for each upstream's rates since the last call.
+    pub(super) fn take_throttled(&mut self, now: Instant) -> impl Iterator<Item = (&str, Duration)> {
+        self.lanes.iter_mut().map(move |(name, lane)| (&**name, lane.take_throttled(now)))
+    }
+
+    /// How many messages of this urgency there are, and which of them was accepted first.
+    pub(super) fn class(&self, priority: Priority) -> (usize, Option<MessageId>) {
+        self.queue.class(priority)
     }
 
     /// Due times are written by the wall clock; one that steps back must not make mail wait for it to come round again.
@@ -445,7 +456,8 @@ impl Core {
 
     /// The job's recipients have their fates; without a contact no session came to an outcome.
     fn outcome(&mut self, upstream: &Arc<str>, job: &Job, fates: Vec<Fate>, contact: Option<Contact>) {
-        self.tell(News::attempted(upstream, &fates, contact.is_some()));
+        let replies = contact.map(|contact| contact.replies);
+        self.tell(News::attempted(upstream, &fates, replies));
         if let Some(Fate::Ambiguous(reason)) = fates.first() {
             let (upstream, recipients) = (upstream.clone(), fates.len() as u64);
             self.tell(News::Ambiguous { id: job.id, upstream, recipients, reason: reason.clone() });

@@ -24,6 +24,7 @@ use crate::message::MessageId;
 use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::order::{Order, UpstreamState};
+use crate::queue::fair::Priority;
 use crate::shutdown::{Phase, Shutdown};
 use crate::spool::Recovered;
 use crate::submission::Accepted;
@@ -165,6 +166,12 @@ impl Driver {
                     self.core.backlogs().for_each(|(name, waiting, oldest)| {
                         self.observer.backlog(name, waiting, oldest, now.wall);
                     });
+                    for (name, waited) in self.core.take_throttled(now.monotonic) {
+                        self.observer.throttled(name, waited);
+                    }
+                    for priority in [Priority::High, Priority::Normal] {
+                        self.observer.class(priority, self.core.class(priority), now.wall);
+                    }
                     let used = self.core.budgets().used_percent(now.monotonic);
                     used.for_each(|(scope, percent)| self.observer.budget_used(scope, percent));
                     let exhausted = self.core.budgets().exhausted_in(now.monotonic);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::ways::Change;
-use crate::delivery::{Fate, Hold};
+use crate::delivery::{Fate, Hold, ReplyCounts};
 use crate::message::MessageId;
 use crate::order::Act;
 use crate::spool::SpoolError;
@@ -27,8 +27,8 @@ pub(super) enum News {
     OpenSessions { upstream: Arc<str>, count: usize },
     /// A session broke under the message before it had an outcome.
     SessionLost { upstream: Arc<str>, id: MessageId, reason: String },
-    /// Recipients of one message have their fates: so many of each kind, by a transaction or without one.
-    Attempted { upstream: Arc<str>, transaction: bool, delivered: u64, deferred: u64, failed: u64 },
+    /// Recipients of one message have their fates: so many of each kind, by replies in a transaction or without one.
+    Attempted { upstream: Arc<str>, replies: Option<ReplyCounts>, delivered: u64, deferred: u64, failed: u64 },
     /// The outcome of an attempt is on stable storage.
     Settled { id: MessageId, recipients: Vec<Line> },
     /// A reply asks to leave the upstream alone; `known`: the last one asked for the same.
@@ -61,7 +61,7 @@ pub(super) enum News {
 
 impl News {
     /// Counts the fates.
-    pub(super) fn attempted(upstream: &Arc<str>, fates: &[Fate], transaction: bool) -> Self {
+    pub(super) fn attempted(upstream: &Arc<str>, fates: &[Fate], replies: Option<ReplyCounts>) -> Self {
         let (mut delivered, mut deferred, mut failed) = (0, 0, 0);
         for fate in fates {
             match fate {
@@ -70,7 +70,7 @@ impl News {
                 Fate::Deferred(_) | Fate::Ambiguous(_) | Fate::Held(_) => deferred += 1,
             }
         }
-        Self::Attempted { upstream: upstream.clone(), transaction, delivered, deferred, failed }
+        Self::Attempted { upstream: upstream.clone(), replies, delivered, deferred, failed }
     }
 }
 

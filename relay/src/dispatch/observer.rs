@@ -9,10 +9,11 @@ use super::news::{News, Remedy};
 use super::ways::Change;
 use crate::budget::Scope;
 use crate::config::Policy;
-use crate::delivery::{Hold, HoldKind, PortChange};
+use crate::delivery::{Hold, HoldKind, PortChange, ReplyCounts};
 use crate::message::{MessageId, RecipientState, Timestamp};
 use crate::metrics::{self, Metrics};
 use crate::order::Act;
+use crate::queue::fair::Priority;
 use crate::spool::SpoolError;
 
 /// Logs and counts.
@@ -47,8 +48,11 @@ impl Observer {
             News::SessionLost { upstream, id, reason } => {
                 tracing::info!(%id, %upstream, reason, "session lost before an outcome");
             }
-            News::Attempted { upstream, transaction, delivered, deferred, failed } => {
-                self.attempted(&upstream, transaction.into(), delivered, deferred, failed);
+            News::Attempted { upstream, replies, delivered, deferred, failed } => {
+                self.attempted(&upstream, replies.is_some().into(), delivered, deferred, failed);
+                if let Some(replies) = replies {
+                    self.replies(&upstream, replies);
+                }
             }
             News::Settled { id, recipients } => self.settled(id, &recipients),
             News::Held { upstream, hold, known } => self.held(&upstream, &hold, known),
@@ -141,6 +145,27 @@ impl Observer {
             .set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
+    /// How long mail has waited for the upstream's rates.
+    pub(super) fn throttled(&self, upstream: &str, waited: Duration) {
+        if !waited.is_zero() {
+            let label = metrics::upstream(upstream);
+            self.0.upstream_throttled_seconds.get_or_create(&label).inc_by(waited.as_secs_f64());
+        }
+    }
+
+    /// How many messages of this urgency there are at `now`, and which of them was accepted first.
+    pub(super) fn class(
+        &self,
+        priority: Priority,
+        (count, oldest): (usize, Option<MessageId>),
+        now: Timestamp,
+    ) {
+        let label = metrics::priority(priority);
+        let age = oldest.map_or(0, |id| now.since(id.accepted_at()).as_secs());
+        self.0.queue_class_messages.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.0.queue_class_oldest_seconds.get_or_create(&label).set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
     /// One line when an upstream is reached on another port than before, or not on the one that is preferred.
     pub(super) fn port(&self, upstream: &str, change: &PortChange) {
         let PortChange { port, before, passed_over } = change;
@@ -183,6 +208,14 @@ impl Observer {
         ] {
             if count > 0 {
                 family.get_or_create(&label).inc_by(count);
+            }
+        }
+    }
+
+    fn replies(&self, upstream: &str, ReplyCounts { positive, transient, permanent }: ReplyCounts) {
+        for (class, count) in metrics::REPLY_CLASSES.into_iter().zip([positive, transient, permanent]) {
+            if count > 0 {
+                self.0.replies.get_or_create(&metrics::reply(upstream, class)).inc_by(count.into());
             }
         }
     }

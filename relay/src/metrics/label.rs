@@ -3,6 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::budget::Scope;
+use crate::queue::fair::Priority;
 use crate::submission::refusal::Reason;
 
 /// The label of everything that happens with one upstream.
@@ -10,6 +11,22 @@ use crate::submission::refusal::Reason;
 pub struct UpstreamLabel {
     /// The Upstream's name.
     pub upstream: String,
+}
+
+/// The labels of replies.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReplyLabel {
+    /// The Upstream's name.
+    pub upstream: String,
+    /// `2yz`, `4yz` or `5yz`.
+    pub class: &'static str,
+}
+
+/// The label of what has an urgency.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PriorityLabel {
+    /// As it is written in the RelayPool.
+    pub priority: &'static str,
 }
 
 /// The label of what becomes of one route.
@@ -69,6 +86,25 @@ pub fn refusal(reason: Reason) -> RefusalLabel {
 #[must_use]
 pub fn upstream(name: &str) -> UpstreamLabel {
     UpstreamLabel { upstream: name.to_owned() }
+}
+
+/// The classes of replies that decide (RFC 5321 §4.2.1).
+pub const REPLY_CLASSES: [&str; 3] = ["2yz", "4yz", "5yz"];
+
+/// The label set of replies of this class.
+#[must_use]
+pub fn reply(upstream: &str, class: &'static str) -> ReplyLabel {
+    ReplyLabel { upstream: upstream.to_owned(), class }
+}
+
+/// The label set of an urgency.
+#[must_use]
+pub fn priority(priority: Priority) -> PriorityLabel {
+    let priority = match priority {
+        Priority::High => "High",
+        Priority::Normal => "Normal",
+    };
+    PriorityLabel { priority }
 }
 
 /// The label set of what has a budget: one label, `upstream`, `route` or `identity`.

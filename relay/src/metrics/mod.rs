@@ -15,8 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::budget::Scope;
 use crate::spool::{Fate, Usage};
 pub use label::{
-    BudgetLabel, Cause, CauseLabel, FateLabel, RefusalLabel, RouteLabel, UpstreamLabel, budget, cause,
-    refusal, route, upstream,
+    BudgetLabel, Cause, CauseLabel, FateLabel, PriorityLabel, REPLY_CLASSES, RefusalLabel, ReplyLabel,
+    RouteLabel, UpstreamLabel, budget, cause, priority, refusal, reply, route, upstream,
 };
 
 /// All metrics of a relay. Counting is one atomic addition.
@@ -75,6 +75,10 @@ pub struct Metrics {
     pub queue_held_oldest_seconds: Gauge,
     /// When that was, as in `oldest_accepted_at`.
     pub oldest_held_accepted_at: AtomicU64,
+    /// Messages of each urgency.
+    pub queue_class_messages: Family<PriorityLabel, Gauge>,
+    /// Seconds since the oldest of them was accepted.
+    pub queue_class_oldest_seconds: Family<PriorityLabel, Gauge>,
     /// Sessions opened to upstreams.
     pub sessions_opened: Family<UpstreamLabel, Counter>,
     /// Attempts to open one that failed.
@@ -97,6 +101,10 @@ pub struct Metrics {
     pub upstream_waiting: Family<UpstreamLabel, Gauge>,
     /// Seconds since the oldest of them was accepted.
     pub upstream_waiting_oldest_seconds: Family<UpstreamLabel, Gauge>,
+    /// Seconds in which mail waited for an upstream's rates.
+    pub upstream_throttled_seconds: Family<UpstreamLabel, Counter<f64, AtomicU64>>,
+    /// Replies that decided a recipient.
+    pub replies: Family<ReplyLabel, Counter>,
     /// Mail transactions that came to an outcome.
     pub transactions: Family<UpstreamLabel, Counter>,
     /// The port on which the upstream was reached last.
@@ -182,6 +190,10 @@ impl Metrics {
             upstream_waiting_oldest_seconds: Family::default(),
             transactions: Family::default(),
             upstream_holds: Family::default(),
+            upstream_throttled_seconds: Family::default(),
+            replies: Family::default(),
+            queue_class_messages: Family::default(),
+            queue_class_oldest_seconds: Family::default(),
             upstream_port: Family::default(),
             route_priority: Family::default(),
             route_fail_overs: Family::default(),
@@ -307,6 +319,17 @@ impl Metrics {
             self.queue_oldest_seconds.clone(),
         );
         r.register(
+            "queue_class_messages",
+            "Messages that are queued or in transit, by `priority` of the identity they come from; looked at every 30 seconds",
+            self.queue_class_messages.clone(),
+        );
+        r.register_with_unit(
+            "queue_class_oldest",
+            "Time since the oldest message of the priority was accepted; looked at every 30 seconds",
+            Unit::Seconds,
+            self.queue_class_oldest_seconds.clone(),
+        );
+        r.register(
             "queue_held",
             "Messages of these that are held: by a person's order, or because they may have arrived and `queue.ambiguousDelivery` is `Hold`. They neither go nor expire until somebody releases or drops them",
             self.queue_held.clone(),
@@ -369,6 +392,17 @@ impl Metrics {
             "transactions",
             "Mail transactions that came to an outcome; by how many they exceed the sessions opened tells how sessions are reused",
             self.transactions.clone(),
+        );
+        r.register(
+            "replies",
+            "Replies of an upstream that decided a recipient, by `class`: 2yz, 4yz, 5yz",
+            self.replies.clone(),
+        );
+        r.register_with_unit(
+            "upstream_throttled",
+            "Time in which mail was due and waited because this relay's share of the upstream's rates, or of all its source addresses, was used up, or because the upstream asked to be left alone for a while; looked at every 30 seconds",
+            Unit::Seconds,
+            self.upstream_throttled_seconds.clone(),
         );
         r.register(
             "upstream_holds",
@@ -495,6 +529,10 @@ impl Metrics {
         for family in self.gauges_by_upstream() {
             family.remove(&label);
         }
+        self.upstream_throttled_seconds.remove(&label);
+        for class in REPLY_CLASSES {
+            self.replies.remove(&reply(name, class));
+        }
     }
 
     /// Removes the series of a route that there is no more.
@@ -547,6 +585,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::fair::Priority;
     use crate::submission::refusal::Reason;
 
     /// The first series of all that an upstream, a route and a budget named `example` have.
@@ -554,6 +593,8 @@ mod tests {
         let label = upstream("example");
         metrics.counters_by_upstream().iter().for_each(|family| drop(family.get_or_create(&label)));
         metrics.gauges_by_upstream().iter().for_each(|family| drop(family.get_or_create(&label)));
+        drop(metrics.upstream_throttled_seconds.get_or_create(&label));
+        REPLY_CLASSES.iter().for_each(|class| drop(metrics.replies.get_or_create(&reply("example", class))));
         for family in [&metrics.budget_used_percent, &metrics.budget_exhausted_seconds] {
             drop(family.get_or_create(&budget(&Scope::Upstream("example".into()))));
         }
@@ -565,7 +606,7 @@ mod tests {
     fn what_there_is_no_more_leaves_no_series() {
         let metrics = Metrics::new();
         begin_series(&metrics);
-        assert_eq!(metrics.render().matches("\"example\"").count(), 7 + 8 + 2 + 2);
+        assert_eq!(metrics.render().matches("\"example\"").count(), 7 + 8 + 1 + 3 + 2 + 2);
         metrics.forget_upstream("example");
         metrics.forget_route("example");
         metrics.forget_budget(&Scope::Upstream("example".into()));
@@ -579,6 +620,9 @@ mod tests {
         let metrics = Metrics::new();
         // A family shows only with its first series.
         begin_series(&metrics);
+        for family in [&metrics.queue_class_messages, &metrics.queue_class_oldest_seconds] {
+            drop(family.get_or_create(&priority(Priority::Normal)));
+        }
         for known in [Cause::SessionLost, Cause::RelayDied] {
             drop(metrics.recipients_ambiguous.get_or_create(&cause(known)));
         }

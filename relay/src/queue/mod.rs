@@ -27,6 +27,8 @@ pub struct Queue {
     in_flight: usize,
     /// How many of those that wait are held.
     held: usize,
+    /// Those of the high class, which are few.
+    high: BTreeSet<MessageId>,
     tenants: Tenants,
 }
 
@@ -67,6 +69,9 @@ impl Queue {
             return false;
         }
         let tenant = Tenant(self.tenants.enter(tenant));
+        if priority == Priority::High {
+            self.high.insert(id);
+        }
         self.messages.insert(id, Slot { due_at, tenant, priority, stage: Stage::Waiting });
         self.wait(id, due_at)
     }
@@ -111,6 +116,7 @@ impl Queue {
     pub fn settle(&mut self, id: MessageId) -> bool {
         let Some(slot) = self.messages.remove(&id) else { return false };
         self.leave(id, slot);
+        self.high.remove(&id);
         self.tenants.leave(slot.tenant.0);
         true
     }
@@ -186,6 +192,19 @@ impl Queue {
         self.messages.first_key_value().map(|(id, _)| *id)
     }
 
+    /// How many messages of this class there are, and which of them was accepted first. Passes over those of the high class that are
+    /// older than the first of the normal one.
+    #[must_use]
+    pub fn class(&self, priority: Priority) -> (usize, Option<MessageId>) {
+        match priority {
+            Priority::High => (self.high.len(), self.high.first().copied()),
+            Priority::Normal => {
+                let mut normal = self.messages.iter().filter(|(_, slot)| slot.priority == Priority::Normal);
+                (self.messages.len() - self.high.len(), normal.next().map(|(id, _)| *id))
+            }
+        }
+    }
+
     /// How many messages are held, and which of them was accepted first.
     #[must_use]
     pub fn held(&self) -> (usize, Option<MessageId>) {
@@ -254,6 +273,21 @@ mod tests {
             assert!(queue.insert(MessageId(id), Timestamp(due_at), "apps", Priority::Normal));
         }
         queue
+    }
+
+    #[test]
+    fn each_class_has_its_depth_and_its_oldest() {
+        let mut queue = queue(&[(2, 0), (3, 0)]);
+        assert_eq!(queue.class(Priority::High), (0, None));
+        for id in [1, 4] {
+            queue.insert(MessageId(id), NOW, "urgent", Priority::High);
+        }
+        assert_eq!(queue.class(Priority::High), (2, Some(MessageId(1))));
+        assert_eq!(queue.class(Priority::Normal), (2, Some(MessageId(2))));
+        queue.settle(MessageId(1));
+        queue.settle(MessageId(2));
+        assert_eq!(queue.class(Priority::High), (1, Some(MessageId(4))));
+        assert_eq!(queue.class(Priority::Normal), (1, Some(MessageId(3))));
     }
 
     fn drain(queue: &mut Queue, now: Timestamp) -> Vec<u128> {

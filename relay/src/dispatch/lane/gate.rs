@@ -39,6 +39,11 @@ impl Gate {
         self.closed_until.is_some()
     }
 
+    /// Whether nothing may go for a time, without a failure.
+    pub(super) fn is_parked(&self) -> bool {
+        self.closed_until.is_some() && self.failures == 0
+    }
+
     /// Whether the upstream has failed more often than by chance.
     pub(super) fn has_failed(&self) -> bool {
         self.failures >= FAILED

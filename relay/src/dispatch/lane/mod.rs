@@ -1,12 +1,13 @@
 //! One upstream's jobs and sessions: which job goes to which session, and when a session is opened or retired.
 //!
 //! Pure: events in, [`Action`]s out, time and budgets passed in. [`gate`] is its breaker, [`sessions`] what its sessions are doing,
-//! [`sources`] where they connect from, [`waiting`] the jobs that wait for them, [`concurrency`] how many sessions are worth it.
+//! [`sources`] where they connect from, [`waiting`] the jobs that wait for them, [`throttle`] how long its rates made them wait, [`concurrency`] how many sessions are worth it.
 
 mod concurrency;
 mod gate;
 mod sessions;
 mod sources;
+mod throttle;
 mod waiting;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use concurrency::Concurrency;
 use gate::Gate;
 use sessions::{Charge, Sessions};
 use sources::{Source, Sources};
+use throttle::Throttle;
 use waiting::Waiting;
 
 /// What is to be done.
@@ -62,6 +64,7 @@ pub(super) struct Lane {
     full_until: Option<Instant>,
     /// What is next waits for a source address whose rates leave room again then.
     source_full_until: Option<Instant>,
+    throttle: Throttle,
 }
 
 /// What a job is given to.
@@ -87,6 +90,7 @@ impl Lane {
             drained: false,
             full_until: None,
             source_full_until: None,
+            throttle: Throttle::default(),
         }
     }
 
@@ -388,6 +392,22 @@ impl Lane {
 
     /// The next thing to do; `None` when there is nothing to do before the next event or [`wake_at`](Self::wake_at).
     pub(super) fn next_action(&mut self, budgets: &mut Budgets, now: Instant) -> Option<Action> {
+        let action = self.decide(budgets, now);
+        if action.is_none() {
+            let throttled = self.waiting.in_turn() > 0
+                && !self.drained
+                && (self.gate.is_parked() || self.full_until.is_some() || self.source_full_until.is_some());
+            self.throttle.note(throttled, now);
+        }
+        action
+    }
+
+    /// How long mail has waited for the rates, or because the upstream asked for it, since the last call.
+    pub(super) fn take_throttled(&mut self, now: Instant) -> Duration {
+        self.throttle.take(now)
+    }
+
+    fn decide(&mut self, budgets: &mut Budgets, now: Instant) -> Option<Action> {
         let share = if self.drained { 0 } else { self.share };
         if let Some(id) = self.sessions.surplus(share) {
             self.sessions.set_retiring(id);

@@ -196,6 +196,32 @@ fn of(number: u128, scopes: &[&Scope]) -> Job {
     Job { scopes: scopes.iter().map(|scope| (*scope).clone()).collect(), ..job(number) }
 }
 
+#[test]
+fn the_time_that_mail_waits_for_a_rate_or_by_request_is_added_up() {
+    let rate = Rate { limit: 1, unit: Unit::Messages, per: Duration::from_secs(5) };
+    let mut lane = lane(&[rate]);
+    // What may have been spent before the start counts no longer.
+    let now = Instant::now() + Duration::from_secs(20);
+    let at = |seconds| now + Duration::from_secs(seconds);
+    lane.push(job(1));
+    assert_eq!(actions(&mut lane, now), ["open 0"]);
+    lane.opened(SessionId(0), 1);
+    assert_eq!(actions(&mut lane, now), ["job 1 to 0"]);
+    lane.ended(SessionId(0), &job(1), now);
+    assert!(actions(&mut lane, at(1)).is_empty());
+    assert_eq!(lane.take_throttled(at(2)), Duration::ZERO, "nothing waits");
+    lane.push(job(2));
+    assert!(actions(&mut lane, at(2)).is_empty());
+    assert_eq!(lane.take_throttled(at(4)), Duration::from_secs(2));
+    assert_eq!(actions(&mut lane, at(7)), ["job 2 to 0"]);
+    assert_eq!(lane.take_throttled(at(70)), Duration::from_secs(3));
+    lane.ended(SessionId(0), &job(2), at(70));
+    lane.hold(&hold(HoldKind::Parked(Duration::from_secs(300))), at(130));
+    lane.push(job(3));
+    assert!(actions(&mut lane, at(140)).is_empty());
+    assert_eq!(lane.take_throttled(at(150)), Duration::from_secs(10));
+}
+
 /// Two budgets of one message a second each beside a lane of which the first session is open, when they have room.
 fn two_scopes() -> (Setting, Scope, Scope, Instant) {
     let rate = vec![Rate { limit: 1, unit: Unit::Messages, per: Duration::from_secs(1) }];

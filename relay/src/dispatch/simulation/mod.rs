@@ -24,7 +24,7 @@ use super::plan::{self, Planned, Request};
 use super::settle::{Settled, Unsettled};
 use super::settlement::{self, Rules};
 use crate::config::Policy;
-use crate::delivery::{Contact, Fate, Job, Report, SessionId};
+use crate::delivery::{Contact, Fate, Job, ReplyCounts, Report, SessionId};
 use crate::message::{DeliveryState, Envelope, MessageId, Timestamp};
 use crate::submission::Accepted;
 use upstream::Upstream;
@@ -239,7 +239,11 @@ impl World {
                     let tenant: Arc<str> = envelope.identity.as_deref().unwrap_or_default().into();
                     self.delivered.push((id, accepted, self.elapsed, tenant));
                 }
-                Report::Finished { fates: vec![fate], job, contact: Contact { address: None, took } }
+                Report::Finished {
+                    fates: vec![fate],
+                    job,
+                    contact: Contact { address: None, took, replies: ReplyCounts::default() },
+                }
             }
             Err(fault) => Report::Returned { job, fault: Some(fault) },
         };
