@@ -57,7 +57,8 @@ pub struct Identity {
     #[serde(default, skip_serializing_if = "Priority::is_default")]
     pub priority: Priority,
     /// How much these clients may send, all of them together. Counted as `spec.rates` of an Upstream: over all relays of this pool,
-    /// in every span, also over restarts, when the mail goes on. More is accepted, and waits while mail of others goes on.
+    /// in every span, also over restarts, when the mail goes on. More is accepted, and waits while mail of others goes on. In spans in
+    /// which `replicas` changes it may be exceeded by the shares of the relays that come or go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rates: Vec<Rate>,

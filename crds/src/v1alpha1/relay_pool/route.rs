@@ -23,7 +23,8 @@ pub struct Route {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub upstreams: Vec<RouteUpstream>,
     /// How much may take this route, beside what its Upstreams allow. Counted as `spec.rates` of an Upstream: over all relays of
-    /// this pool together, in every span, also over restarts. What goes beyond waits while mail of other routes goes on.
+    /// this pool together, in every span, also over restarts. What goes beyond waits while mail of other routes goes on. In spans in
+    /// which `replicas` changes it may be exceeded by the shares of the relays that come or go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rates: Vec<Rate>,
