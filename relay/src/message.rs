@@ -191,6 +191,26 @@ impl Envelope {
     }
 }
 
+#[cfg(test)]
+impl Envelope {
+    /// From `a@example.com` to `r0@example.net` and so many in all, accepted at the beginning of time.
+    pub(crate) fn example(recipients: usize) -> Self {
+        Self {
+            id: MessageId(1),
+            reverse_path: "a@example.com".into(),
+            recipients: (0..recipients).map(|index| format!("r{index}@example.net").into()).collect(),
+            eight_bit: false,
+            smtp_utf8: false,
+            ret: None,
+            envelope_id: None,
+            size: 1,
+            accepted_at: Timestamp(0),
+            identity: None,
+            user: None,
+        }
+    }
+}
+
 /// One forward-path and what the client asked to be told about it (RFC 3461 §4.1, §4.2).
 ///
 /// Serialises as its bare address when there is nothing else to say, which is nearly always.

@@ -166,23 +166,6 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Timestamp;
-
-    fn envelope(id: u128, size: u64) -> Arc<Envelope> {
-        Arc::new(Envelope {
-            id: MessageId(id),
-            reverse_path: String::new(),
-            recipients: vec!["a@example.net".into()],
-            eight_bit: false,
-            smtp_utf8: false,
-            ret: None,
-            envelope_id: None,
-            size,
-            accepted_at: Timestamp(0),
-            identity: None,
-            user: None,
-        })
-    }
 
     #[tokio::test]
     async fn a_message_is_there_until_its_client_is_answered() {
@@ -193,7 +176,7 @@ mod tests {
             draft.append(&piece).unwrap();
         }
         let size = draft.size();
-        let mut reply = draft.send(envelope(1, size));
+        let mut reply = draft.send(Arc::new(Envelope::example(1)));
         let content = transit.content(MessageId(1)).unwrap();
         assert_eq!(content.iter().map(Bytes::len).sum::<usize>() as u64, size);
         assert!(reply.try_recv().is_err() && transit.count() == 1);
@@ -209,7 +192,7 @@ mod tests {
         first.append(&[0; 60]).unwrap();
         assert_eq!(transit.draft().append(&[0; 60]), Err(NoRoom::Now));
         assert_eq!(transit.draft().append(&[0; 101]), Err(NoRoom::Ever(100)));
-        let waiting = first.send(envelope(1, 60));
+        let waiting = first.send(Arc::new(Envelope::example(1)));
         assert_eq!(transit.draft().append(&[0; 60]), Err(NoRoom::Now), "it is in transit");
         drop((waiting, transit.take(MessageId(1))));
         assert_eq!(transit.draft().append(&[0; 100]), Ok(()));

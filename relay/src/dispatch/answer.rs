@@ -84,24 +84,7 @@ fn said(fate: &Fate) -> Reply {
 mod tests {
     use super::*;
     use crate::delivery::{Hold, HoldKind, Obstacle};
-    use crate::message::{MessageId, Timestamp};
     use smtp_protocol::Unmet;
-
-    fn envelope(recipients: usize) -> Envelope {
-        Envelope {
-            id: MessageId(1),
-            reverse_path: "a@example.com".into(),
-            recipients: (0..recipients).map(|index| format!("r{index}@example.net").into()).collect(),
-            eight_bit: false,
-            smtp_utf8: false,
-            ret: None,
-            envelope_id: None,
-            size: 1,
-            accepted_at: Timestamp(0),
-            identity: None,
-            user: None,
-        }
-    }
 
     fn deferred(code: u16, text: &str) -> Fate {
         let reply = Some(Box::new(Reply::bare(code, text)));
@@ -111,7 +94,7 @@ mod tests {
     #[track_caller]
     fn check(fates: impl IntoIterator<Item = Fate>, expected: &str) {
         let fates: Vec<_> = fates.into_iter().enumerate().collect();
-        assert_eq!(reply(&envelope(fates.len()), &fates).to_string(), expected);
+        assert_eq!(reply(&Envelope::example(fates.len()), &fates).to_string(), expected);
     }
 
     #[test]
@@ -120,7 +103,7 @@ mod tests {
         check([Fate::Refused(Reply::new(550, (5, 1, 1), "no such user"))], "550 5.1.1 no such user");
         check([deferred(450, "greylisted")], "450 greylisted");
         let lines = Reply::multiline(550, vec!["first".into(), "second".into()]);
-        assert_eq!(reply(&envelope(1), &[(0, Fate::Refused(lines.clone()))]), lines);
+        assert_eq!(reply(&Envelope::example(1), &[(0, Fate::Refused(lines.clone()))]), lines);
     }
 
     #[test]
@@ -131,7 +114,7 @@ mod tests {
         check([Fate::Held(rejected)], "451 4.3.2 the upstream takes no mail now: 535 no");
         let lost = "451 4.4.2 the message may have arrived, its outcome is unknown: lost";
         check([Fate::Ambiguous("lost".into())], lost);
-        let unmet = reply(&envelope(1), &[(0, Fate::Unsupported(Unmet::EightBitMime))]);
+        let unmet = reply(&Envelope::example(1), &[(0, Fate::Unsupported(Unmet::EightBitMime))]);
         assert!(unmet.is_permanent() && unmet.enhanced == Some(Unmet::EightBitMime.status()), "{unmet}");
     }
 

@@ -156,24 +156,7 @@ fn uncharged_wait(fates: &[(usize, Fate)], rules: &Rules) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::MessageId;
     use smtp_protocol::{Notify, Reply};
-
-    fn envelope(recipients: usize) -> Envelope {
-        Envelope {
-            id: MessageId(1),
-            reverse_path: "a@example.com".into(),
-            recipients: (0..recipients).map(|index| format!("r{index}@example.net").into()).collect(),
-            eight_bit: false,
-            smtp_utf8: false,
-            ret: None,
-            envelope_id: None,
-            size: 1,
-            accepted_at: Timestamp(0),
-            identity: None,
-            user: None,
-        }
-    }
 
     fn delivered() -> Fate {
         Fate::Delivered(Reply::new(250, (2, 0, 0), "ok"))
@@ -199,7 +182,7 @@ mod tests {
     fn decide_for(fates: &[Fate], last: bool, now: u64) -> Decision {
         let fates: Vec<_> = fates.iter().cloned().enumerate().collect();
         let state = DeliveryState::new(fates.len(), Timestamp(0));
-        decide(&envelope(fates.len()), state, &fates, last, &rules(now))
+        decide(&Envelope::example(fates.len()), state, &fates, last, &rules(now))
     }
 
     #[test]
@@ -218,16 +201,16 @@ mod tests {
             decide(envelope, DeliveryState::new(1, Timestamp(0)), &refused, true, &rules(10)).ended
         };
         let untold = fates([(spool::Fate::FailedUnnotified, 1)]);
-        assert_eq!(decide(&Envelope { reverse_path: String::new(), ..envelope(1) }), untold);
+        assert_eq!(decide(&Envelope { reverse_path: String::new(), ..Envelope::example(1) }), untold);
         let never = Recipient { notify: Some(Notify::NEVER), ..Recipient::new("r0@example.net") };
-        assert_eq!(decide(&Envelope { recipients: vec![never], ..envelope(1) }), untold);
+        assert_eq!(decide(&Envelope { recipients: vec![never], ..Envelope::example(1) }), untold);
     }
 
     #[test]
     fn a_recipient_whose_fate_is_known_ends_only_once() {
         let state = decide_for(&[delivered(), Fate::Deferred("busy".into())], false, 10).state.unwrap();
         let again = [(0, Fate::Refused(Reply::new(550, (5, 1, 1), "unknown")))];
-        let decision = decide(&envelope(2), state, &again, true, &rules(10));
+        let decision = decide(&Envelope::example(2), state, &again, true, &rules(10));
         assert_eq!((decision.ended, decision.notices.len()), (Fates::default(), 0));
     }
 
@@ -263,7 +246,7 @@ mod tests {
         let fates = [(0, Fate::Ambiguous("the session broke".into()))];
         let decide = |hold_ambiguous, now| {
             let rules = Rules { hold_ambiguous, ..rules(now) };
-            decide(&envelope(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &rules)
+            decide(&Envelope::example(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &rules)
         };
         let again = decide(false, 10);
         assert!(!again.held && again.state.is_some_and(|state| !state.held && state.attempts == 1));
@@ -285,10 +268,11 @@ mod tests {
     fn a_long_delay_is_reported_once() {
         let fates = [(0, Fate::Deferred("busy".into()))];
         let slow = Rules { expire_after: Duration::from_secs(100_000), ..rules(4 * 3_600_000) };
-        let decision = decide(&envelope(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &slow);
+        let decision =
+            decide(&Envelope::example(1), DeliveryState::new(1, Timestamp(0)), &fates, true, &slow);
         let until = Timestamp(100_000_000);
         assert_eq!(decision.notices[0].reason, Reason::Delayed { obstacle: "busy".into(), until });
-        let again = decide(&envelope(1), decision.state.unwrap(), &fates, true, &slow);
+        let again = decide(&Envelope::example(1), decision.state.unwrap(), &fates, true, &slow);
         assert!(again.notices.is_empty() && again.state.is_some());
     }
 

@@ -73,7 +73,6 @@ fn stopping() -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Timestamp;
     use crate::shutdown;
     use tokio::sync::watch;
 
@@ -98,20 +97,8 @@ mod tests {
         let client = tokio::spawn(async move {
             let mut draft = way.transit.draft();
             draft.append(b"Subject: x\r\n\r\n").unwrap();
-            let envelope = Envelope {
-                id: ID,
-                reverse_path: String::new(),
-                recipients: vec!["a@example.net".into()],
-                eight_bit: false,
-                smtp_utf8: false,
-                ret: None,
-                envelope_id: None,
-                size: draft.size(),
-                accepted_at: Timestamp(0),
-                identity: None,
-                user: None,
-            };
-            way.send(draft, Arc::new(envelope), &accepted, &mut shutdown).await
+            let envelope = Arc::new(Envelope { id: ID, ..Envelope::example(1) });
+            way.send(draft, envelope, &accepted, &mut shutdown).await
         });
         World { passage, announced, orders, phase, began: Instant::now(), client }
     }
