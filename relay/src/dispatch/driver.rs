@@ -156,7 +156,13 @@ impl Driver {
                 Some(planned) = inbox.planned.recv() => self.heard(Event::Planned(planned)),
                 Some(result) = inbox.settled.recv() => self.heard(Event::Settled(result)),
                 Some(recorded) = inbox.recorded.recv() => self.heard(Event::Recorded(recorded)),
-                Some(order) = inbox.orders.recv() => self.heard(Event::Ordered(order)),
+                Some(order) = inbox.orders.recv() => {
+                    // Who has been told that a message is accepted may give an order about it.
+                    while let Ok(message) = inbox.accepted.try_recv() {
+                        self.heard(Event::Accepted(message));
+                    }
+                    self.heard(Event::Ordered(order));
+                }
                 Some(obeyed) = inbox.obeyed.recv() => self.heard(Event::Obeyed(obeyed)),
                 Ok(()) = self.dispatch.policy.changed() => self.policy_changed(),
                 _ = share_check.tick(), if !self.keeps_to_shares => self.tell_divisions(),
