@@ -9,11 +9,10 @@ use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage};
 use serde_json::Value;
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, client, config};
 
 /// A relay whose upstream puts off `slow@…` and takes everything else.
 struct Setting {
@@ -35,9 +34,7 @@ async fn setting() -> Setting {
 impl Setting {
     /// Sends a message and returns its queue id.
     async fn send(&self, from: &str, to: &[&str]) -> String {
-        let address = ([127, 0, 0, 1], self.port).into();
-        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-        client.set_patience(LIMIT);
+        let mut client = client(self.port).await;
         let reply = client.message(from, to, b"Subject: x\r\n\r\nsecret content\r\n").await.unwrap();
         assert_eq!(reply.code, 250, "{reply:?}");
         reply.text().rsplit(' ').next().unwrap().to_owned()

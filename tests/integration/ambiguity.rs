@@ -8,10 +8,9 @@ use postroad_tests::conservation;
 use postroad_tests::http::Response;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage, When};
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, client, config};
 
 const DIED: &str = "postroad_relay_recipients_ambiguous_total{cause=\"relay_died\"}";
 const LOST: &str = "postroad_relay_recipients_ambiguous_total{cause=\"session_lost\"}";
@@ -36,9 +35,7 @@ impl Setting {
 
     /// Sends a message of so many octets to two recipients and returns its queue id.
     async fn send(&self, token: &str, octets: usize) -> String {
-        let address = ([127, 0, 0, 1], self.port).into();
-        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-        client.set_patience(LIMIT);
+        let mut client = client(self.port).await;
         let content = conservation::content(token, octets);
         let to = ["a@example.net", "b@example.net"];
         let reply = client.message("app@example.com", &to, &content).await.unwrap();

@@ -3,10 +3,9 @@
 use postroad_crds::relay_config::RelayConfig;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, Ledger, SmtpServer, Stage, When};
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, client, config};
 
 /// Each with the reverse-path's local part that finds it again, and whether it goes as a chunk.
 fn contents() -> Vec<(&'static str, Vec<u8>, bool)> {
@@ -32,9 +31,7 @@ fn over_one_session(upstream: &SmtpServer, port: u16) -> RelayConfig {
 }
 
 async fn send(port: u16, name: &str, content: &[u8]) {
-    let address = ([127, 0, 0, 1], port).into();
-    let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-    client.set_patience(LIMIT);
+    let mut client = client(port).await;
     let sender = format!("{name}@example.com");
     assert_eq!(client.command(&format!("MAIL FROM:<{sender}> BODY=8BITMIME")).await.unwrap().code, 250);
     assert_eq!(client.command("RCPT TO:<b@example.net>").await.unwrap().code, 250);

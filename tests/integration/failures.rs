@@ -8,10 +8,9 @@ use postroad_tests::certificates::CertificateAuthority;
 use postroad_tests::conservation;
 use postroad_tests::ports::free_port;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{Action, Fault, Options, Settings, SmtpServer, Stage, TlsMode, When};
 
-use crate::{LIMIT, alone, config};
+use crate::{LIMIT, alone, client, config};
 
 /// Cases run at once.
 const AT_ONCE: usize = 12;
@@ -248,9 +247,7 @@ async fn outcome(
 }
 
 async fn send(port: u16) {
-    let mut client =
-        SmtpClient::open(([127, 0, 0, 1], port).into(), &Security::None, "client.example").await.unwrap();
-    client.set_patience(LIMIT);
+    let mut client = client(port).await;
     // More than one read of content, so that a failure amid it is one.
     let content = conservation::content("the-message", 100_000);
     let reply = client.message("a@example.com", &["b@example.net"], &content).await.unwrap();

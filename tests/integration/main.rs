@@ -34,6 +34,7 @@ use postroad_tests::conservation::{account, intact};
 use postroad_tests::load::{Load, Sent};
 use postroad_tests::ports::free_port;
 use postroad_tests::processes::{Process, Program};
+use postroad_tests::smtp_client::{Security, SmtpClient};
 use postroad_tests::smtp_server::{ReceivedMessage, SmtpServer};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -89,6 +90,14 @@ shutdown: {{acceptSeconds: 0, gracePeriodSeconds: 10}}
         authority = authority.replace("\n        ", "\n          "),
     );
     RelayConfig::from_yaml(&text).unwrap()
+}
+
+/// A client of the relay on this port, in the clear, that has said EHLO and waits long.
+async fn client(port: u16) -> SmtpClient {
+    let address = ([127, 0, 0, 1], port).into();
+    let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
+    client.set_patience(LIMIT);
+    client
 }
 
 /// An operator that serves one namespace of the cluster that `kubeconfig` leads to, with its Lease in `lease.0` under the name

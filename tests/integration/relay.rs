@@ -4,7 +4,7 @@ use postroad_tests::load::Load;
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Security, SmtpClient};
+use postroad_tests::smtp_client::SmtpClient;
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage, When};
 
 use crate::{LIMIT, config};
@@ -25,10 +25,7 @@ async fn setting() -> Setting {
 
 impl Setting {
     async fn client(&self) -> SmtpClient {
-        let address = ([127, 0, 0, 1], self.port).into();
-        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-        client.set_patience(LIMIT);
-        client
+        crate::client(self.port).await
     }
 
     async fn accepts(&self, to: &str, content: &[u8]) {

@@ -8,10 +8,10 @@ use postroad_crds::relay_config::{
 use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Reply, Security, SmtpClient};
+use postroad_tests::smtp_client::Reply;
 use postroad_tests::smtp_server::{ReceivedMessage, SmtpServer};
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, client, config};
 
 /// The upstream `service` of [`config`], under another name.
 fn named(name: &str, server: &SmtpServer) -> Upstream {
@@ -43,15 +43,8 @@ async fn setting(routes: impl FnOnce(&mut RelayConfig)) -> Setting {
 }
 
 impl Setting {
-    async fn client(&self) -> SmtpClient {
-        let address = ([127, 0, 0, 1], self.port).into();
-        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-        client.set_patience(LIMIT);
-        client
-    }
-
     async fn accepts(&self, subjects: std::ops::Range<usize>) {
-        let mut client = self.client().await;
+        let mut client = client(self.port).await;
         for number in subjects {
             let content = format!("Subject: {number}\r\n\r\n");
             let reply =
@@ -137,7 +130,7 @@ async fn recipients_of_one_message_take_their_own_routes_and_one_without_a_route
         config.routes.push(other);
     })
     .await;
-    let mut client = setting.client().await;
+    let mut client = client(setting.port).await;
     client.ehlo("client.example").await.unwrap();
     assert_eq!(client.command("MAIL FROM:<a@example.com>").await.unwrap().code, 250);
     let told = |reply: Reply| (reply.code, reply.text());
