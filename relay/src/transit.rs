@@ -119,8 +119,17 @@ impl Draft {
     /// Adds `slice` to the content.
     ///
     /// # Errors
-    /// When there is no memory for it; the draft is of no further use then.
+    /// When there is no memory for it; the draft is of no further use then, and holds none any more, however long its client takes
+    /// to come to its end.
     pub fn append(&mut self, slice: &[u8]) -> Result<(), NoRoom> {
+        let added = self.add(slice);
+        if added.is_err() {
+            *self = self.transit.draft();
+        }
+        added
+    }
+
+    fn add(&mut self, slice: &[u8]) -> Result<(), NoRoom> {
         if slice.is_empty() {
             return Ok(());
         }
@@ -190,7 +199,9 @@ mod tests {
         let transit = Transit::new(Some(400));
         let mut first = transit.draft();
         first.append(&[0; 60]).unwrap();
-        assert_eq!(transit.draft().append(&[0; 60]), Err(NoRoom::Now));
+        let mut second = transit.draft();
+        assert_eq!((second.append(&[0; 30]), second.append(&[0; 30])), (Ok(()), Err(NoRoom::Now)));
+        assert_eq!(transit.draft().append(&[0; 40]), Ok(()), "one that has failed holds none");
         assert_eq!(transit.draft().append(&[0; 101]), Err(NoRoom::Ever(100)));
         let waiting = first.send(Arc::new(Envelope::example(1)));
         assert_eq!(transit.draft().append(&[0; 60]), Err(NoRoom::Now), "it is in transit");

@@ -10,10 +10,10 @@ use postroad_tests::ports::free_port;
 use postroad_tests::prometheus::Metrics;
 use postroad_tests::recipients::Recipients;
 use postroad_tests::relay_process::{RelayOptions, RelayProcess};
-use postroad_tests::smtp_client::{Reply, Security, SmtpClient};
+use postroad_tests::smtp_client::Reply;
 use postroad_tests::smtp_server::{Action, Fault, SmtpServer, Stage, When};
 
-use crate::{LIMIT, config};
+use crate::{LIMIT, client, config};
 
 const A: &str = "a@example.net";
 const B: &str = "b@example.net";
@@ -38,16 +38,9 @@ async fn setting(change: impl FnOnce(&mut RelayConfig)) -> Setting {
 }
 
 impl Setting {
-    async fn client(&self) -> SmtpClient {
-        let address = ([127, 0, 0, 1], self.port).into();
-        let mut client = SmtpClient::open(address, &Security::None, "client.example").await.unwrap();
-        client.set_patience(LIMIT);
-        client
-    }
-
     /// Sends one message on a connection of its own.
     async fn send(&self, to: &[&str]) -> Reply {
-        self.client().await.message(SENDER, to, &conservation::content("token", 2_000)).await.unwrap()
+        client(self.port).await.message(SENDER, to, &conservation::content("token", 2_000)).await.unwrap()
     }
 
     async fn account(&self) -> Recipients {
@@ -72,7 +65,7 @@ async fn the_client_hears_the_upstreams_own_reply_and_nothing_is_kept() {
     let setting = setting(|_| {}).await;
     let kept = Action::KeepThenReply("250 2.0.0 Ok 0100018f-kept".to_owned());
     setting.upstream.inject(Fault::always(Stage::Content, kept));
-    let mut client = setting.client().await;
+    let mut client = client(setting.port).await;
     assert!(!client.ehlo("client.example").await.unwrap().offers("DSN"), "the reply says all there is");
     // Of pieces and whole, small and large.
     for (token, octets) in [("small", 500), ("large", 1_000_000)] {
@@ -198,7 +191,7 @@ async fn recipients_of_different_routes_go_in_transactions_of_their_own() {
         pool.routes.insert(0, partner);
     })
     .await;
-    let mut client = setting.client().await;
+    let mut client = client(setting.port).await;
     client.command("MAIL FROM:<app@example.com>").await.unwrap();
     assert!(client.command("RCPT TO:<a@example.net>").await.unwrap().is_positive());
     let other = client.command("RCPT TO:<a@partner.example>").await.unwrap();
@@ -207,6 +200,21 @@ async fn recipients_of_different_routes_go_in_transactions_of_their_own() {
     client.command("DATA").await.unwrap();
     assert!(client.command("Subject: x\r\n\r\n.").await.unwrap().is_positive());
     assert_eq!(setting.upstream.messages()[0].recipients, [A, B]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_pool_amid_a_transaction_changes_no_route_that_is_as_it_was() {
+    let mut setting = setting(|_| {}).await;
+    let mut client = client(setting.port).await;
+    client.command("MAIL FROM:<app@example.com>").await.unwrap();
+    assert!(client.command("RCPT TO:<a@example.net>").await.unwrap().is_positive());
+    setting.config.queue.expire_after_seconds += 1;
+    setting.relay.rewrite_config(&setting.config).unwrap();
+    let series = "postroad_relay_configurations_applied_total";
+    let changed = |metrics: &Metrics| metrics.value(series) == Some(2.0);
+    setting.relay.wait_for_metrics("the change", LIMIT, changed).await.unwrap();
+    let second = client.command("RCPT TO:<b@example.net>").await.unwrap();
+    assert!(second.is_positive(), "{second}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

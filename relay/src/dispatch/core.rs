@@ -318,7 +318,7 @@ impl Core {
         }
         if !works && (worked || failed) {
             self.find_other_ways(&upstream);
-            self.turn_back(&upstream, |job| job.in_transit);
+            self.turn_back(&upstream, |_| true);
         }
     }
 
@@ -560,9 +560,10 @@ impl Core {
 
     // Messages in transit, whose clients wait.
 
-    /// Lets jobs that wait for the upstream wait no longer.
-    fn turn_back(&mut self, upstream: &Arc<str>, unwanted: impl Fn(&Job) -> bool) {
-        let jobs = self.lanes.get_mut(upstream).map(|lane| lane.take_waiting(unwanted)).unwrap_or_default();
+    /// Lets messages in transit that wait for the upstream wait no longer.
+    fn turn_back(&mut self, upstream: &Arc<str>, unwanted: impl Fn(MessageId) -> bool) {
+        let jobs =
+            self.lanes.get_mut(upstream).map(|lane| lane.take_in_transit(unwanted)).unwrap_or_default();
         let named = jobs.into_iter().map(|(job, why)| (job, format!("upstream {upstream}: {why}")));
         let named = named.collect();
         self.not_attempted(upstream, named);
@@ -572,7 +573,7 @@ impl Core {
     fn give_up(&mut self, id: MessageId) {
         let upstreams: Vec<_> = self.lanes.iter().map(|(upstream, _)| upstream.clone()).collect();
         for upstream in upstreams {
-            self.turn_back(&upstream, |job| job.id == id);
+            self.turn_back(&upstream, |waiting| waiting == id);
         }
     }
 
@@ -595,7 +596,7 @@ impl Core {
             self.look_at_ways();
             if drained {
                 self.find_other_ways(name);
-                self.turn_back(&name.into(), |job| job.in_transit);
+                self.turn_back(&name.into(), |_| true);
             }
         }
         true

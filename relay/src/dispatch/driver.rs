@@ -158,7 +158,8 @@ impl Driver {
                 Some(recorded) = inbox.recorded.recv() => self.heard(Event::Recorded(recorded)),
                 Some(order) = inbox.orders.recv() => {
                     // Who has been told that a message is accepted may give an order about it.
-                    while let Ok(message) = inbox.accepted.try_recv() {
+                    for _ in 0..inbox.accepted.len() {
+                        let Ok(message) = inbox.accepted.try_recv() else { break };
                         self.heard(Event::Accepted(message));
                     }
                     self.heard(Event::Ordered(order));

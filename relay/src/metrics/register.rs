@@ -94,7 +94,7 @@ fn queue(r: &mut Registry, m: &Metrics) {
     r.register("queue_messages", "Messages in the spool", m.queue_messages.clone());
     r.register_with_unit(
         "queue_oldest",
-        "Time since the oldest message in the spool was accepted",
+        "Time since the oldest message that is queued or in transit was accepted",
         Unit::Seconds,
         m.queue_oldest_seconds.clone(),
     );

@@ -93,9 +93,8 @@ pub async fn run(arguments: Arguments, stop: impl Future<Output = ()>) -> anyhow
     }
     let divisions = watch::Sender::default();
     if let Some(socket) = hand_over_socket {
-        tokio::spawn(
-            shared.receiver(announce.clone(), divisions.subscribe(), orders_in.clone()).serve(socket),
-        );
+        let receiver = shared.receiver(announce.clone(), divisions.subscribe(), orders_in.clone());
+        tokio::spawn(receiver.serve(socket));
     }
     let departure = shared.departure();
     let resuming = (role != Role::PassingOn).then(|| (departure.clone(), announce));

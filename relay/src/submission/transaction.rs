@@ -100,7 +100,7 @@ impl Transaction {
     /// Whether a recipient that takes this route can go with those before: of a message that passes through all take the same one.
     pub(super) fn goes_by(&self, route: &Arc<CompiledRoute>) -> bool {
         self.acceptance == Acceptance::Queued
-            || self.route.as_ref().is_none_or(|held| Arc::ptr_eq(held, route))
+            || self.route.as_ref().is_none_or(|held| held.name == route.name)
     }
 
     /// RCPT was accepted.

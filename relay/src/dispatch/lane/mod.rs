@@ -168,9 +168,12 @@ impl Lane {
         taken.into_iter().map(|(job, aside)| (job, self.keeps_waiting(aside.as_ref()))).collect()
     }
 
-    /// Removes the ready jobs for which `unwanted` holds, each with the reason why it waits.
-    pub(super) fn take_waiting(&mut self, unwanted: impl Fn(&Job) -> bool) -> Vec<(Job, String)> {
-        let taken = self.waiting.take(|job, _| unwanted(job));
+    /// Removes the ready jobs of messages in transit for which `unwanted` holds, each with the reason why it waits.
+    pub(super) fn take_in_transit(&mut self, unwanted: impl Fn(MessageId) -> bool) -> Vec<(Job, String)> {
+        if self.waiting.in_transit() == 0 {
+            return Vec::new();
+        }
+        let taken = self.waiting.take(|job, _| job.in_transit && unwanted(job.id));
         taken.into_iter().map(|(job, aside)| (job, self.keeps_waiting(aside.as_ref()))).collect()
     }
 

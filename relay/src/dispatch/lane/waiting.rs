@@ -18,6 +18,8 @@ pub(super) struct Waiting {
     aside: BTreeMap<Scope, Aside>,
     /// The message accepted first of those that wait; `None` when it has gone and the next has not been looked for.
     oldest: Option<MessageId>,
+    /// How many of them carry a message in transit.
+    in_transit: usize,
 }
 
 /// The jobs that count for one scope which has no room, oldest first.
@@ -41,7 +43,7 @@ enum Next {
 impl Waiting {
     /// Adds a job behind those that it has to wait for.
     pub(super) fn push(&mut self, job: Job) {
-        self.come(job.id);
+        self.come(&job);
         match job.scopes.iter().find(|scope| self.aside.contains_key(scope)) {
             Some(scope) => {
                 let scope = scope.clone();
@@ -53,7 +55,7 @@ impl Waiting {
 
     /// Puts back a job that was taken and not used: it is the next.
     pub(super) fn push_front(&mut self, job: Job) {
-        self.come(job.id);
+        self.come(&job);
         self.turns.push_front(job.rank, job);
     }
 
@@ -67,6 +69,7 @@ impl Waiting {
         let job = self.turns.pop()?;
         self.gone(&job, None);
         self.oldest.take_if(|oldest| *oldest == job.id);
+        self.in_transit -= usize::from(job.in_transit);
         Some(job)
     }
 
@@ -139,6 +142,7 @@ impl Waiting {
             }
         }
         self.oldest.take_if(|_| !taken.is_empty());
+        self.in_transit -= taken.iter().filter(|(job, _)| job.in_transit).count();
         taken
     }
 
@@ -155,6 +159,11 @@ impl Waiting {
         self.oldest
     }
 
+    /// How many carry a message in transit.
+    pub(super) fn in_transit(&self) -> usize {
+        self.in_transit
+    }
+
     /// How many are in turn.
     pub(super) fn in_turn(&self) -> usize {
         self.turns.len()
@@ -165,12 +174,13 @@ impl Waiting {
         self.turns.len() + self.aside.values().map(|aside| aside.jobs.len()).sum::<usize>()
     }
 
-    /// A job of this message is about to wait.
-    fn come(&mut self, id: MessageId) {
+    /// The job is about to wait.
+    fn come(&mut self, job: &Job) {
         if self.len() == 0 {
-            self.oldest = Some(id);
+            self.oldest = Some(job.id);
         }
-        self.oldest = self.oldest.map(|oldest| oldest.min(id));
+        self.oldest = self.oldest.map(|oldest| oldest.min(job.id));
+        self.in_transit += usize::from(job.in_transit);
     }
 
     fn behind(&mut self, scope: &Scope, job: Job) {
@@ -203,12 +213,19 @@ mod tests {
     fn job(id: u128, scoped: bool) -> Job {
         let rank = Rank { tenant: Tenant(id as u32 % 3), priority: Priority::Normal };
         let scopes = if scoped { [Scope::Identity("shop".into())].into() } else { [].into() };
-        Job { id: MessageId(id), recipients: [0].into(), rank, scopes, broken_sessions: 0, in_transit: false }
+        Job {
+            id: MessageId(id),
+            recipients: [0].into(),
+            rank,
+            scopes,
+            broken_sessions: 0,
+            in_transit: id.is_multiple_of(2),
+        }
     }
 
     proptest! {
         #[test]
-        fn the_oldest_is_that_of_the_jobs_that_wait_whatever_came_and_went(
+        fn the_oldest_and_the_count_are_those_of_the_jobs_that_wait_whatever_came_and_went(
             operations in prop::collection::vec((0_u8..7, 0_u128..30, any::<bool>()), 0..100),
         ) {
             let mut waiting = Waiting::default();
@@ -228,6 +245,7 @@ mod tests {
             }
             let oldest = waiting.iter().map(|job| job.id).min();
             prop_assert_eq!(waiting.oldest(), oldest);
+            prop_assert_eq!(waiting.in_transit(), waiting.iter().filter(|job| job.in_transit).count());
         }
     }
 }
