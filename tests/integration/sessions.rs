@@ -87,7 +87,10 @@ async fn a_session_made_with_what_has_changed_is_replaced_without_a_cut() {
     for (number, (what, change)) in changes.into_iter().enumerate() {
         change(&mut config);
         relay.rewrite_config(&config).unwrap();
-        let replaced = |ledger: &Ledger| ledger.sessions.len() == number + 2 && open(ledger) == 1;
+        // A connection is not yet a session that says who it is.
+        let stands = |ledger: &Ledger| ledger.sessions.last().is_some_and(|newest| newest.user.is_some());
+        let replaced =
+            |ledger: &Ledger| ledger.sessions.len() == number + 2 && open(ledger) == 1 && stands(ledger);
         upstream.wait_until(what, LIMIT, replaced).await.unwrap();
     }
     ended_calmly(&upstream);
